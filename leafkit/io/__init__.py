@@ -1,0 +1,1 @@
+"""Files at the edge: atomic writes, and readers of what users bring."""

@@ -1,0 +1,85 @@
+"""Files and folders that are whole or absent: written beside their place, synced, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from leafkit.errors import StorageError
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace ``path`` by a file that holds ``data``; a crash leaves the old file or the new one."""
+    with new_file(path) as scratch:
+        scratch.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a scratch path beside ``path``; synced and renamed into place if the block ends well, removed if not."""
+    scratch = _scratch_beside(path)
+    try:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield scratch
+            sync(scratch)
+            scratch.replace(path)
+            sync(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a scratch folder beside ``path``; synced and renamed into place if the block ends well, removed if not.
+
+    A folder that stands at ``path`` already is replaced: moved aside first, removed last.
+    """
+    scratch = _scratch_beside(path)
+    aside = _scratch_beside(path)
+    try:
+        with storage_errors(path):
+            scratch.mkdir(parents=True)
+            yield scratch
+            for entry in (*scratch.rglob("*"), scratch):
+                sync(entry)
+            if path.exists():
+                path.rename(aside)
+            scratch.rename(path)
+            sync(path.parent)
+    finally:
+        for leftover in (scratch, aside):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Have the kernel write a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a ``StorageError`` that names the place and what to do."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as exc:
+        if exc.errno is None or isinstance(exc, FileNotFoundError | InterruptedError):
+            raise
+        raise StorageError(
+            f"{path}: cannot write ({exc.strerror}). What was stored before is untouched: "
+            "free space or choose another folder, then run the same command again"
+        ) from exc
+
+
+def _scratch_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")

@@ -33,11 +33,22 @@ class Prompts:
 
 
 @dataclass(frozen=True)
+class TeacherId:
+    """Which model made the vectors: its name, and a hub revision or a hash of what the model computes with."""
+
+    name: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}"
+
+
+@dataclass(frozen=True)
 class EmbeddingSpace:
     """The space that a teacher's vectors lie in.
 
     Attributes:
-        teacher: name and revision or content hash, ``name@hash``.
+        teacher: name and revision or content hash.
         dim: width of every vector.
         normalized: rows have unit length.
         similarity: ``cosine`` or ``dot``; never guessed.
@@ -48,7 +59,7 @@ class EmbeddingSpace:
         origin: where the vectors came from. It is told, and does not decide whether two spaces agree.
     """
 
-    teacher: str
+    teacher: TeacherId
     dim: int
     normalized: bool
     similarity: Similarity = "cosine"
@@ -135,7 +146,7 @@ class EmbeddingSpace:
         given = {name: entry for name, entry in value.items() if name != "id"}
         if set(given) != known:
             raise CorruptData(source, expected=f"a space with {sorted(known)}", found=f"{sorted(given)}")
-        space = cls(**{**given, "prompts": Prompts(**given["prompts"])})
+        space = cls(**{**given, "teacher": TeacherId(**given["teacher"]), "prompts": Prompts(**given["prompts"])})
         if "id" in value and value["id"] != space.id:
             raise CorruptData(source, expected=f"space id {space.id}", found=value["id"])
         return space
@@ -144,4 +155,4 @@ class EmbeddingSpace:
 def _shown(value: object) -> str:
     if isinstance(value, Prompts):
         return f"query={value.query!r}, document={value.document!r}"
-    return repr(value)
+    return str(value) if isinstance(value, TeacherId) else repr(value)

@@ -1,0 +1,203 @@
+"""EmbeddingStore: vectors by kind and text, each pair once. Thin over blocks; knows nothing of where vectors come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from leafkit.blocks import Blocks, Manifest
+from leafkit.errors import InputError, SpaceMismatch
+from leafkit.space import EmbeddingSpace, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = "leafkit.store"
+
+
+class TextLike(Protocol):
+    """A text with its kind and id, as the readers of ``leafkit.io`` give it."""
+
+    @property
+    def text(self) -> str: ...  # noqa: D102  # the names say it
+    @property
+    def kind(self) -> Kind: ...  # noqa: D102
+    @property
+    def id(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored text."""
+
+    text: str
+    kind: Kind
+    id: str
+
+
+def text_key(kind: Kind, text: str) -> bytes:
+    """Name a text of a kind: XXH3-128, 16 bytes."""
+    return xxhash.xxh3_128_digest(f"{kind}\0{text}".encode("utf-8", "surrogatepass"))
+
+
+class EmbeddingStore:
+    """Vectors of one space, made by one encoder, one per (kind, text).
+
+    Rows are numbered in the order in which they were added.
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self._row_of_key: dict[bytes, int] = {}
+        self._starts: list[int] = []
+        for block in blocks.blocks:
+            self._take_in(block.table(["key"])["key"].to_pylist())
+
+    @classmethod
+    def create(
+        cls, folder: str | Path, space: EmbeddingSpace, *, made_by: str | None = None, model: str | None = None
+    ) -> EmbeddingStore:
+        """Make an empty store.
+
+        Args:
+            folder: where; must not hold a store.
+            space: space of the vectors to come.
+            made_by: fingerprint of the encoder, where it is not the space's own teacher.
+            model: hub name or folder of the teacher, so that students can be cut from it later.
+        """
+        user = {"made_by": made_by or f"teacher-{space.id}", "model": model}
+        return cls(Blocks.create(Path(folder), format=FORMAT, space=space, user=user))
+
+    @classmethod
+    def open(cls, folder: str | Path) -> EmbeddingStore:
+        """Open a store to read or add; what another process adds later is seen by the next ``open``.
+
+        Raises:
+            CorruptData: the folder holds no store, or a file is not what the manifest says.
+        """
+        return cls(Blocks.open(Path(folder), format=FORMAT))
+
+    @classmethod
+    def open_or_create(
+        cls, folder: str | Path, space: EmbeddingSpace, *, made_by: str | None = None, model: str | None = None
+    ) -> EmbeddingStore:
+        """Open the store if there is one, after comparing what it holds with what will be added; else make it.
+
+        Raises:
+            SpaceMismatch: the store is of another space, or was made by another encoder of the same space.
+        """
+        if not (Path(folder) / "manifest.json").exists():
+            return cls.create(folder, space, made_by=made_by, model=model)
+        store = cls.open(folder)
+        store.space.require_compatible(space, ours=str(folder), theirs="the model")
+        wanted = made_by or f"teacher-{space.id}"
+        if store.made_by != wanted:
+            raise SpaceMismatch(
+                f"{folder}: made by {store.made_by}, the encoder now is {wanted}: vectors of two encoders would mix."
+                " Choose another folder"
+            )
+        return store
+
+    @property
+    def folder(self) -> Path:
+        """Where the store lies."""
+        return self._blocks.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the store's folder says of itself."""
+        return self._blocks.manifest
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """Space of the vectors."""
+        return self._blocks.space
+
+    @property
+    def made_by(self) -> str:
+        """Fingerprint of the encoder that made the vectors."""
+        return str(self.manifest.user["made_by"])
+
+    @property
+    def model(self) -> str | None:
+        """Hub name or folder of the teacher, if the store's maker knew one."""
+        return self.manifest.user.get("model")
+
+    def __len__(self) -> int:
+        return len(self._row_of_key)
+
+    def holds(self, kind: Kind, text: str) -> bool:
+        """Whether the text's vector is here."""
+        return text_key(kind, text) in self._row_of_key
+
+    def add(self, rows: Sequence[TextLike], vectors: NDArray[np.floating[Any]]) -> None:
+        """Commit rows that are not here yet, all or none, as one block.
+
+        Args:
+            rows: n texts, no (kind, text) twice.
+            vectors: float32 or float16, (n, dim), checked by whoever made them.
+        """
+        import pyarrow as pa  # 0.1 s
+
+        keys = [text_key(row.kind, row.text) for row in rows]
+        table = pa.table(
+            {
+                "key": pa.array(keys, pa.binary(16)),
+                "kind": pa.array([row.kind for row in rows], pa.string()),
+                "id": pa.array([row.id for row in rows], pa.string()),
+                "text": pa.array([row.text for row in rows], pa.string()),
+                "metadata": pa.nulls(len(rows), pa.string()),
+            }
+        )
+        self._blocks.append(vectors, table)
+        self._take_in(keys)
+
+    def lookup(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
+        """Give the vectors of texts: float32, (n, dim), in their order.
+
+        Raises:
+            InputError: a text is not here.
+        """
+        rows = np.empty(len(texts), dtype=np.int64)
+        for place, text in enumerate(texts):
+            row = self._row_of_key.get(text_key(kind, text))
+            if row is None:
+                raise InputError(f"the {kind} {text[:60]!r} is not in the store: embed it first", path=self.folder)
+            rows[place] = row
+        return self.vectors(rows)
+
+    def vectors(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float32]:
+        """Give the vectors of row numbers: float32, (n, dim), in their order."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        out = np.empty((len(wanted), self.space.dim), dtype=np.float32)
+        block_of_row = np.searchsorted(self._starts, wanted, side="right") - 1
+        for number in np.unique(block_of_row):
+            here = np.flatnonzero(block_of_row == number)
+            out[here] = self._blocks.blocks[number].vectors[wanted[here] - self._starts[number]]
+        return out
+
+    def rows(self) -> Iterator[Row]:
+        """Give every stored text in row order."""
+        for block in self._blocks.blocks:
+            table: pa.Table = block.table(["text", "kind", "id"])
+            for text, kind, name in zip(*(table[c].to_pylist() for c in ("text", "kind", "id")), strict=True):
+                yield Row(text, kind, name)
+
+    def verify(self) -> None:
+        """Compare the checksum of every file with the manifest's.
+
+        Raises:
+            CorruptData: one differs.
+        """
+        self._blocks.verify()
+
+    def _take_in(self, keys: Iterable[bytes]) -> None:
+        self._starts.append(len(self._row_of_key))
+        for key in keys:
+            self._row_of_key[key] = len(self._row_of_key)

@@ -1,0 +1,20 @@
+"""Small encoders: from a spec to an ordinary sentence-transformers model with the projection inside."""
+
+from leafkit.students.build import build_student
+from leafkit.students.folder import open_encoder, open_student, save_student
+from leafkit.students.projection import Ridge, fit_ridge
+from leafkit.students.specs import LayersSpec, ModelSpec, StaticSpec, StudentSpec, parse_spec
+
+__all__ = [
+    "LayersSpec",
+    "ModelSpec",
+    "Ridge",
+    "StaticSpec",
+    "StudentSpec",
+    "build_student",
+    "fit_ridge",
+    "open_encoder",
+    "open_student",
+    "parse_spec",
+    "save_student",
+]

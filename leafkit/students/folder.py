@@ -1,0 +1,106 @@
+"""A student on disk: an ordinary sentence-transformers folder and leafkit.json beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leafkit.errors import CorruptData, ModelError
+from leafkit.io.atomic import new_folder
+from leafkit.space import EmbeddingSpace
+from leafkit.teachers.sentence_transformers import Precision, SentenceEncoder, content_hash, load_model, open_teacher
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+CARD = "leafkit.json"
+VERSION = 1
+
+
+def save_student(
+    model: SentenceTransformer,
+    space: EmbeddingSpace,
+    folder: Path,
+    *,
+    recipe_hash: str | None = None,
+    beside: tuple[Path, ...] = (),
+) -> None:
+    """Write a student's folder, whole or not at all; a folder that was there is replaced.
+
+    Args:
+        model: Transformer or StaticEmbedding, pooling, projection, normalisation.
+        space: the teacher's.
+        folder: where.
+        recipe_hash: which recipe trained it.
+        beside: files to copy into the folder (the recipe, the log).
+    """
+    with new_folder(folder) as scratch:
+        write_student(model, space, scratch, recipe_hash=recipe_hash)
+        for path in beside:
+            shutil.copy(path, scratch / path.name)
+
+
+def write_student(
+    model: SentenceTransformer, space: EmbeddingSpace, folder: Path, *, recipe_hash: str | None = None
+) -> None:
+    """Write a student's files into a folder that its caller keeps unseen until it is whole."""
+    model.save(str(folder), create_model_card=False)
+    packages = ("leafkit", "sentence-transformers", "transformers", "torch")
+    card = {
+        "format": "leafkit.student",
+        "version": VERSION,
+        "space": space.to_json(),
+        "recipe_hash": recipe_hash,
+        "versions": {name: version(name) for name in packages},
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def student_space(folder: Path) -> EmbeddingSpace | None:
+    """Read the space from a student's leafkit.json; None for a folder without one.
+
+    Raises:
+        CorruptData: leafkit.json is not what ``save_student`` writes.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        card: Any = json.loads(path.read_bytes())
+    except ValueError as exc:
+        raise CorruptData(path, expected="JSON", found=f"something else ({exc})") from exc
+    if not isinstance(card, dict) or card.get("format") != "leafkit.student" or card.get("version") != VERSION:
+        raise CorruptData(path, expected=f"a leafkit.student of version {VERSION}", found=repr(card)[:80])
+    return EmbeddingSpace.from_json(card["space"], source=str(path))
+
+
+def open_student(folder: str | Path, *, precision: Precision = "auto") -> SentenceEncoder:
+    """Open a student as an encoder of its teacher's space.
+
+    Raises:
+        ModelError: the folder is no student (no leafkit.json), or cannot be loaded.
+    """
+    space = student_space(Path(folder))
+    if space is None:
+        raise ModelError(f"{folder}: is no student: {CARD} is missing. Make one with `leafkit distill`")
+    model, path = load_model(folder)
+    return SentenceEncoder(model, space, "student-" + content_hash(path).removeprefix("xxh3:"), precision)
+
+
+def open_encoder(model: str | Path, space: EmbeddingSpace, *, precision: Precision = "auto") -> SentenceEncoder:
+    """Open whatever encodes texts of a space: a leaf by its leafkit.json, else the teacher itself.
+
+    A teacher is opened with the space's prompts and token limit.
+
+    Raises:
+        SpaceMismatch: the model's vectors are of another space.
+    """
+    if student_space(Path(model)) is not None:
+        encoder = open_student(model, precision=precision)
+    else:
+        encoder = open_teacher(model, prompts=space.prompts, max_tokens=space.max_tokens, precision=precision)
+    space.require_compatible(encoder.space, ours="the data", theirs=str(model))
+    return encoder

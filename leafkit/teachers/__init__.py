@@ -1,0 +1,7 @@
+"""What makes vectors: the Teacher protocol, sentence-transformers models, callables."""
+
+from leafkit.teachers.callable import CallableTeacher
+from leafkit.teachers.protocol import CountsTruncation, Teacher, checked_rows
+from leafkit.teachers.sentence_transformers import SentenceEncoder, open_teacher
+
+__all__ = ["CallableTeacher", "CountsTruncation", "SentenceEncoder", "Teacher", "checked_rows", "open_teacher"]

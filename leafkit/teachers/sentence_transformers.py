@@ -1,0 +1,222 @@
+"""SentenceEncoder: a sentence-transformers model, a hub name or a local folder, as a Teacher."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from leafkit.errors import MissingExtra, ModelError, TeacherError
+from leafkit.space import EmbeddingSpace, Kind, Prompts, TeacherId
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Precision = Literal["auto", "float32", "bfloat16"]
+TOKENS_PER_BATCH = 4096  # padded; 32 texts of 128 tokens: larger batches gained nothing on 2 cores
+NOT_COMPUTED_WITH = ("README", "LICENSE", "SOURCE.json", "leafkit.json", "config_sentence_transformers.json", "recipe.toml")
+WEIGHTS = (".safetensors", ".bin")
+CONFIGURATION = (".json", ".txt", ".model", ".py")
+
+
+class SentenceEncoder:
+    """A sentence-transformers model that gives vectors of one space.
+
+    Texts are put in batches of like length, longest first, and come back in their order. bfloat16 is used where the
+    CPU has instructions for it (``precision="auto"``); vectors are normalised in float32 where the space is.
+
+    Attributes:
+        space: space of the vectors.
+        fingerprint: content hash of the model.
+        truncated: texts cut at ``space.max_tokens`` since this object was made.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, space: EmbeddingSpace, fingerprint: str, precision: Precision = "auto"
+    ) -> None:
+        self.model = model.eval()
+        self.space = space
+        self.fingerprint = fingerprint
+        self.truncated = 0
+        self._bfloat16 = precision == "bfloat16" or (precision == "auto" and cpu_has_bfloat16())
+        if space.max_tokens is not None:
+            model.max_seq_length = space.max_tokens
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
+        """Embed texts of one kind, the kind's prompt before each: float32, (n, dim).
+
+        Raises:
+            TeacherError: the model failed; its error is the cause.
+        """
+        import torch
+
+        prompted = [self.space.prompts.of(kind) + text for text in texts]
+        lengths = self._token_counts(prompted)
+        vectors = np.empty((len(texts), self.space.dim), dtype=np.float32)
+        autocast = torch.autocast("cpu", torch.bfloat16) if self._bfloat16 else nullcontext()
+        try:
+            with torch.inference_mode(), autocast:
+                for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
+                    features = self.model.preprocess([prompted[i] for i in batch])
+                    out = self.model(features)["sentence_embedding"].float()
+                    vectors[batch] = torch.nn.functional.normalize(out) if self.space.normalized else out
+        except (RuntimeError, ValueError, IndexError) as exc:
+            raise TeacherError(f"{self.space.teacher.name} failed on a batch of {kind} texts: {exc}") from exc
+        return vectors
+
+    def _token_counts(self, texts: list[str]) -> list[int]:
+        """Tokens of each text as the model sees it, cut texts counted."""
+        limit = self.space.max_tokens
+        counts = token_counts(self.model, texts)
+        if limit is None:
+            return counts
+        self.truncated += sum(count > limit for count in counts)
+        return [min(count, limit) for count in counts]
+
+
+def open_teacher(
+    model: str | Path,
+    *,
+    prompts: Prompts | None = None,
+    max_tokens: int | None = None,
+    precision: Precision = "auto",
+) -> SentenceEncoder:
+    """Open a sentence-transformers model as a teacher.
+
+    Args:
+        model: a hub name (``sentence-transformers/all-MiniLM-L6-v2``) or a local folder.
+        prompts: what to put before texts of each kind; the model's own configuration if not given.
+        max_tokens: cut texts there; the model's own limit if not given.
+        precision: ``auto`` computes in bfloat16 where the CPU has it.
+
+    Raises:
+        ModelError: there is no such model, it has no tokenizer, or it gives no sentence embedding.
+    """
+    loaded, folder = load_model(model)
+    own = Prompts(loaded.prompts.get("query") or "", loaded.prompts.get("document") or "")
+    limit = _token_limit(loaded)
+    if max_tokens is not None and limit is not None and max_tokens > limit:
+        raise ModelError(f"{model}: max_tokens {max_tokens} is over the model's own limit of {limit}")
+    space = EmbeddingSpace(
+        teacher=TeacherId(Path(model).name, content_hash(folder)),
+        dim=int(loaded.get_embedding_dimension()),
+        normalized=type(loaded[-1]).__name__ == "Normalize",
+        similarity="dot" if loaded.similarity_fn_name in ("dot", "dot_product") else "cosine",
+        prompts=own if prompts is None else prompts,
+        max_tokens=limit if max_tokens is None else max_tokens,
+    )
+    return SentenceEncoder(loaded, space, f"teacher-{space.id}", precision)
+
+
+def load_model(model: str | Path) -> tuple[SentenceTransformer, Path]:
+    """Load a hub name or local folder on the CPU, in float32; give it with the folder its files lie in."""
+    folder = _folder_of(model)
+    try:
+        from sentence_transformers import SentenceTransformer  # 6 s
+        from transformers.utils import logging as transformers_logging
+    except ImportError as exc:
+        raise MissingExtra("sentence-transformers", "train") from exc
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    try:
+        loaded = SentenceTransformer(str(folder), device="cpu")
+    except Exception as exc:  # a dozen libraries read these files, each with errors of its own
+        raise ModelError(f"{model}: cannot be loaded by sentence-transformers: {_first_line(exc)}") from exc
+    if getattr(loaded, "tokenizer", None) is None:
+        raise ModelError(f"{model}: has no tokenizer, so texts cannot be read. Put its tokenizer.json into the folder")
+    return loaded, folder
+
+
+def _folder_of(model: str | Path) -> Path:
+    """The folder of a local model, checked for what is missing most often; or a hub name's snapshot."""
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "modules.json").is_file() and not (path / "config.json").is_file():
+            raise ModelError(f"{path}: is no model folder: neither modules.json nor config.json is in it")
+        tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+        if not any(file for name in tokenizers for file in path.rglob(name)):
+            raise ModelError(
+                f"{path}: has no tokenizer (none of {', '.join(tokenizers)}). Copy it from the model it came from"
+            )
+        return path
+    if path.exists() or path.is_absolute() or str(model).count("/") > 1 or str(model).startswith("."):
+        raise ModelError(f"{model}: no such model folder")
+    from huggingface_hub import snapshot_download  # 0.5 s
+
+    name = str(model) if "/" in str(model) else f"sentence-transformers/{model}"
+    try:
+        return Path(snapshot_download(name, ignore_patterns=["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot"]))
+    except Exception as exc:  # offline, no such name, gated: the hub's own words say which
+        raise ModelError(f"{model}: neither a local folder nor a model that the hub gives: {_first_line(exc)}") from exc
+
+
+def content_hash(folder: Path) -> str:
+    """Hash what a model folder computes with: weights, configuration, tokenizer; not prompts, cards or names.
+
+    A hub snapshot and a local copy of it hash alike: pickled weights beside safetensors ones, and exports to other
+    runtimes, are left out.
+    """
+    digest = xxhash.xxh3_128()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        skipped = name.parts[0] in ("onnx", "openvino") or any(part.startswith(".") for part in name.parts)
+        if skipped or not path.is_file() or path.name.startswith(NOT_COMPUTED_WITH):
+            continue
+        if path.suffix == ".bin" and (path.parent / "model.safetensors").exists():
+            continue
+        if path.suffix in WEIGHTS + CONFIGURATION:
+            digest.update(f"{name.as_posix()}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while piece := file.read(1 << 22):
+                    digest.update(piece)
+    return f"xxh3:{digest.hexdigest()}"
+
+
+def token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, special ones included, before any cut; characters / 4 for a tokenizer without batches."""
+    if not texts:
+        return []
+    tokenizer = model.tokenizer
+    if hasattr(tokenizer, "encode_batch"):  # tokenizers.Tokenizer, of static tables: no special tokens, no limit
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    encoded = tokenizer(list(texts), truncation=False, padding=False, return_attention_mask=False, verbose=False)
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Cut rows into batches of like length, longest first: the batch that runs out of memory does so at once.
+
+    Args:
+        lengths: tokens of each row.
+        tokens_per_batch: padded tokens that a batch may hold; a single longer row is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batches: list[list[int]] = []
+    for row in order:
+        longest = max(lengths[batches[-1][0]], 1) if batches else 0
+        if not batches or (len(batches[-1]) + 1) * longest > tokens_per_batch:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether bfloat16 products run in hardware here; emulated ones are slower than float32."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _token_limit(model: SentenceTransformer) -> int | None:
+    limit = model.max_seq_length
+    return int(limit) if limit is not None and limit < 1 << 20 else None
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip() or repr(exc)).splitlines()[0]

@@ -1,0 +1,90 @@
+"""Collection: documents, judged queries and judgements of one split, checked against each other on loading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from leafkit.io.beir import read_corpus, read_qrels, read_queries
+
+from leafkit.errors import InputError
+from leafkit.store.store import TextLike
+from leafkit_eval.metrics import Qrels
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A retrieval test.
+
+    Attributes:
+        name: for tables and file names.
+        split: whose judgements these are.
+        documents: every document, empty ones too: they count, and are never found.
+        queries: the judged queries, in the order of the judgements; others are not encoded.
+        qrels: query id to document id to grade.
+    """
+
+    name: str
+    split: str
+    documents: Sequence[TextLike]
+    queries: Sequence[TextLike]
+    qrels: Qrels
+
+    @cached_property
+    def findable(self) -> tuple[TextLike, ...]:
+        """The documents that have a text, hence a vector."""
+        return tuple(row for row in self.documents if row.text.strip())
+
+    @property
+    def empty_documents(self) -> int:
+        """Documents without a text."""
+        return len(self.documents) - len(self.findable)
+
+    @cached_property
+    def shared_ids(self) -> tuple[str, ...]:
+        """Queries whose id is a document's too: self hits where the ids mean the same text, an accident where not."""
+        documents = {row.id for row in self.documents}
+        return tuple(row.id for row in self.queries if row.id in documents)
+
+
+def load_collection(folder: str | Path, *, split: str = "test") -> Collection:
+    """Load a folder in BEIR layout.
+
+    Args:
+        folder: holds the corpus, the queries and ``qrels/``; its name becomes the collection's.
+        split: which judgements; splits are never merged.
+
+    Raises:
+        InputError: a file is missing or broken, the split is not there, or judgements name a query or document that
+            the folder does not have.
+    """
+    folder = Path(folder)
+    qrels = read_qrels(folder, split)
+    documents = tuple(read_corpus(folder))
+    queries = {row.id: row for row in read_queries(folder)}
+    _require_known(folder, split, qrels, set(queries), {row.id for row in documents})
+    return Collection(
+        name=folder.resolve().name,
+        split=split,
+        documents=documents,
+        queries=tuple(queries[query] for query in qrels),
+        qrels=qrels,
+    )
+
+
+def _require_known(folder: Path, split: str, qrels: Qrels, queries: set[str], documents: set[str]) -> None:
+    unknown_queries = [query for query in qrels if query not in queries]
+    judged = dict.fromkeys(document for grades in qrels.values() for document in grades)
+    unknown_documents = [document for document in judged if document not in documents]
+    for what, unknown, held in (
+        ("queries", unknown_queries, len(queries)),
+        ("documents", unknown_documents, len(documents)),
+    ):
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} judged {what} are not among the folder's {held}, the first is {unknown[0]!r}."
+                f" Take their judgements out, or add the {what}",
+                path=folder / "qrels" / f"{split}.tsv",
+            )

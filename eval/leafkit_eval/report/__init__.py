@@ -1,0 +1,45 @@
+"""Reports: ``report.json`` in a published schema, and the same on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leafkit.io.atomic import write_file
+from leafkit_eval.report.page import render_page
+
+
+class ReportFiles(NamedTuple):
+    """Where a report lies."""
+
+    json: Path
+    html: Path
+
+
+def write_report(result: Mapping[str, Any], out: str | Path) -> ReportFiles:
+    """Write ``report.json`` and ``report.html`` into a folder, each whole or not at all.
+
+    Args:
+        result: what ``judge_retrieval`` gave. ``extra_tables`` (``title, columns, rows``) and ``examples``
+            (``query, systems: [{name, hits: [{id, text, score, relevant}]}]``) may have been filled in since.
+        out: folder, made if need be.
+
+    Raises:
+        ValueError: a number of the result is not finite: JSON has no NaN, "no value" is None.
+    """
+    where = ReportFiles(Path(out) / "report.json", Path(out) / "report.html")
+    data = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
+    page = render_page(json.loads(data))  # from what was written: the page cannot know more than the file
+    write_file(where.json, data.encode() + b"\n")
+    write_file(where.html, page.encode())
+    return where
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON schema of ``report.json``."""
+    text = (files(__name__) / "schema.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded

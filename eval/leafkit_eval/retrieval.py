@@ -1,0 +1,328 @@
+"""Judging a leaf beside its teacher on retrieval: both ways of using it, shares kept, intervals, cosines."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leafkit.errors import UsageError
+from leafkit.io.atomic import write_file
+from leafkit.progress import OnProgress, Progress, silent
+from leafkit.space import Kind
+from leafkit.store import EmbeddingStore, embed_texts
+from leafkit.store.store import TextLike
+from leafkit.teachers import Teacher
+from leafkit_eval import statistics
+from leafkit_eval.bm25 import K1, B, bm25_run
+from leafkit_eval.collections import Collection
+from leafkit_eval.metrics import METRICS, Measures, Run, measure, rank
+from leafkit_eval.search import DEPTH, search_run
+
+FORMAT, VERSION = "leafkit.report", 1
+Mode = Literal["bm25", "teacher", "symmetric", "asymmetric"]
+# Who embeds queries and who documents.
+SIDES: dict[Mode, tuple[str, str]] = {
+    "teacher": ("teacher", "teacher"),
+    "symmetric": ("student", "student"),
+    "asymmetric": ("student", "teacher"),
+}
+_PACKAGES = ("leafkit", "numpy", "torch", "sentence-transformers", "transformers", "pytrec-eval-terrier", "bm25s")
+
+
+def judge_retrieval(
+    collections: Sequence[Collection],
+    *,
+    teacher: Teacher,
+    student: Teacher,
+    out: str | Path,
+    cache: str | Path | None = None,
+    bm25: bool = False,
+    drop_self: bool = True,
+    student_name: str = "student",
+    command: str | None = None,
+    on_progress: OnProgress = silent,
+) -> dict[str, Any]:
+    """Judge a student on collections as it would be used, beside its teacher.
+
+    Modes: ``teacher`` embeds both sides with the teacher, ``symmetric`` both with the student, ``asymmetric`` the
+    documents with the teacher and the queries with the student; ``bm25`` reads words. Every ranking is written under
+    ``out/runs``: the run as trec_eval reads it, and each query's metrics.
+
+    Args:
+        collections: what to judge on; no name and split twice.
+        teacher: encoder whose space it is.
+        student: encoder of the same space.
+        out: the report's folder.
+        cache: folder of the vectors by encoder, ``out/cache`` if not given. A killed run goes on from it, and another
+            student judged with the same cache finds the teacher's vectors.
+        bm25: judge BM25 too.
+        drop_self: leave the document out that has the query's own id, as BEIR does. Turn it off where queries and
+            documents are numbered each for itself and equal ids mean nothing; the report counts them.
+        student_name: what the report calls the student (its space names the teacher only).
+        command: how the user asked for this, for the report.
+        on_progress: told of texts embedded and collections searched.
+
+    Returns:
+        What ``report.json`` holds (``leafkit_eval/report/schema.json``).
+
+    Raises:
+        SpaceMismatch: the student is of another space.
+        UsageError: no collection, or one twice.
+    """
+    teacher.space.require_compatible(student.space, ours="the teacher", theirs="the student")
+    _require_distinct(collections)
+    out = Path(out)
+    encoders = {"teacher": teacher, "student": student}
+    vectors = {
+        role: _Vectors(role, encoder, Path(cache) if cache else out / "cache") for role, encoder in encoders.items()
+    }
+    judged = []
+    for number, collection in enumerate(collections):
+        for side in vectors.values():
+            side.embed(collection, on_progress)
+        on_progress(Progress(f"search {collection.name}", number, len(collections)))
+        judged.append(_judge(collection, vectors, bm25=bm25, drop_self=drop_self, runs=out / "runs"))
+        on_progress(Progress(f"search {collection.name}", number + 1, len(collections)))
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": "retrieval",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "teacher": _described(teacher, teacher.space.teacher.name),
+        "student": _described(student, student_name),
+        "summary": _summary(judged),
+        "results": [row for each in judged for row in _rows(each, teacher.space.dim)],
+        "alignment": [_alignment_row(each) for each in judged],
+        "embedding": {role: side.report() for role, side in vectors.items()},
+        "settings": _settings(bm25, drop_self),
+        "made_with": _made_with(command),
+        "extra_tables": [],
+        "examples": [],
+    }
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One collection: what each mode's run is worth, and cosines between student and teacher, text by text."""
+
+    collection: Collection
+    measures: dict[Mode, Measures]
+    means: dict[Mode, NDArray[np.float64]]  # bootstrap samples of the mean nDCG@10, paired between modes
+    cosines: dict[Kind, NDArray[np.float64]]
+
+    def share(self, mode: Mode) -> float | None:
+        """Share of the teacher's nDCG@10, None where the teacher has none."""
+        teacher = self.measures["teacher"].means["ndcg_at_10"]
+        return self.measures[mode].means["ndcg_at_10"] / teacher if teacher else None
+
+    def share_samples(self, mode: Mode) -> NDArray[np.float64]:
+        return statistics.ratio(self.means[mode], self.means["teacher"])
+
+
+class _Vectors:
+    """One encoder's vectors of every text, kept in a store that is named after what computes them."""
+
+    def __init__(self, role: str, encoder: Teacher, cache: Path) -> None:
+        self._role, self._encoder = role, encoder
+        cache.mkdir(parents=True, exist_ok=True)
+        folder = cache / f"{encoder.fingerprint}.store"
+        self._store = EmbeddingStore.open_or_create(folder, encoder.space, made_by=encoder.fingerprint)
+        self._embedded = self._cached = 0
+        self._truncated: int | None = 0
+        self._seconds = 0.0
+
+    def embed(self, collection: Collection, on_progress: OnProgress) -> None:
+        stage = f"{self._role} embeds {collection.name}"
+        texts: list[TextLike] = [*collection.queries, *collection.findable]
+        done = embed_texts(
+            self._encoder,
+            texts,
+            self._store,
+            total=len(texts),
+            on_progress=lambda moment: on_progress(Progress(stage, moment.done, moment.total, moment.note)),
+        )
+        self._embedded += done.embedded
+        self._cached += done.known
+        self._seconds += done.seconds
+        if done.truncated is None or self._truncated is None:
+            self._truncated = None
+        else:
+            self._truncated += done.truncated
+
+    def of(self, rows: Iterable[TextLike], kind: Kind) -> NDArray[np.float32]:
+        return self._store.lookup([row.text for row in rows], kind)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "embedded": self._embedded,
+            "from_cache": self._cached,
+            "truncated": self._truncated,
+            "seconds": round(self._seconds, 3),
+        }
+
+
+def _judge(collection: Collection, vectors: dict[str, _Vectors], *, bm25: bool, drop_self: bool, runs: Path) -> _Judged:
+    queries = {role: side.of(collection.queries, "query") for role, side in vectors.items()}
+    documents = {role: side.of(collection.findable, "document") for role, side in vectors.items()}
+    document_ids = [row.id for row in collection.findable]
+    query_ids = [row.id for row in collection.queries]
+    found: dict[Mode, Run] = {"bm25": bm25_run(collection, drop_self=drop_self)} if bm25 else {}
+    for mode, (asker, answerer) in SIDES.items():
+        found[mode] = search_run(queries[asker], documents[answerer], document_ids, query_ids, drop_self=drop_self)
+    measures = {mode: measure(collection.qrels, run) for mode, run in found.items()}
+    for mode, run in found.items():
+        _save_run(runs / f"{collection.name}.{collection.split}.{mode}", run, measures[mode])
+    samples = statistics.bootstrap_means(
+        np.stack([each.per_query["ndcg_at_10"] for each in measures.values()]),
+        salt=f"{collection.name}/{collection.split}",
+    )
+    return _Judged(
+        collection,
+        measures,
+        means=dict(zip(measures, samples.T, strict=True)),
+        cosines={
+            "query": _cosines(queries["student"], queries["teacher"]),
+            "document": _cosines(documents["student"], documents["teacher"]),
+        },
+    )
+
+
+def _cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return statistics.ratio(np.einsum("nd,nd->n", a, b), norms)
+
+
+def _rows(judged: _Judged, dim: int) -> list[dict[str, Any]]:
+    rows = []
+    for mode, measures in judged.measures.items():
+        rows.append(
+            {
+                "dataset": judged.collection.name,
+                "split": judged.collection.split,
+                "mode": mode,
+                "dim": None if mode == "bm25" else dim,
+                "precision": None if mode == "bm25" else "float32",
+                **measures.means,
+                "ndcg_at_10_interval": statistics.interval(judged.means[mode]),
+                "share_of_teacher": judged.share(mode),
+                "share_interval": statistics.interval(judged.share_samples(mode)),
+                "queries": len(measures.query_ids),
+                "documents": len(judged.collection.documents),
+                "unanswered_queries": measures.unanswered,
+                "queries_without_relevant": measures.without_relevant,
+                "empty_documents": judged.collection.empty_documents,
+                "shared_ids": len(judged.collection.shared_ids),
+            }
+        )
+    return rows
+
+
+def _summary(judged: Sequence[_Judged]) -> dict[str, Any]:
+    teacher = float(np.mean([each.measures["teacher"].means["ndcg_at_10"] for each in judged]))
+    comparable = [each for each in judged if each.share("teacher") is not None]
+    modes: dict[str, dict[str, Any]] = {}
+    for mode in judged[0].measures:
+        means = {name: float(np.mean([each.measures[mode].means[name] for each in judged])) for name in METRICS}
+        shares = [share for each in comparable if (share := each.share(mode)) is not None]
+        samples = [each.share_samples(mode) for each in comparable]
+        modes[mode] = {
+            **means,
+            "mean_share_of_teacher": float(np.mean(shares)) if shares else None,
+            "mean_share_interval": statistics.interval(np.mean(samples, axis=0)) if samples else None,
+            "share_of_means": means["ndcg_at_10"] / teacher if teacher else None,
+        }
+    cosines = {kind: np.concatenate([each.cosines[kind] for each in judged]) for kind in judged[0].cosines}
+    return {
+        "collections": len(judged),
+        "queries": sum(len(each.collection.queries) for each in judged),
+        "modes": modes,
+        "mean_cosine_to_teacher": _mean_cosines(cosines),
+    }
+
+
+def _alignment_row(judged: _Judged) -> dict[str, Any]:
+    cosines = {f"cosine_{group}": value for group, value in _mean_cosines(judged.cosines).items()}
+    return {"dataset": judged.collection.name, "split": judged.collection.split, **cosines}
+
+
+def _mean_cosines(cosines: dict[Kind, NDArray[np.float64]]) -> dict[str, float | None]:
+    """Mean over queries, over documents, and over all texts of both."""
+    groups = {"queries": cosines["query"], "documents": cosines["document"], "all": np.concatenate([*cosines.values()])}
+    return {name: float(np.nanmean(values)) if np.isfinite(values).any() else None for name, values in groups.items()}
+
+
+def _save_run(stem: Path, run: Run, measures: Measures) -> None:
+    """Keep what every figure can be made from again."""
+    lines = []
+    for query in run:
+        for place, document in enumerate(rank(run[query], query), start=1):
+            lines.append(
+                f"{query}\tQ0\t{document}\t{place}\t{run[query][document]:.9g}\tleafkit\n"
+            )  # 9 digits: a float32
+    write_file(stem.with_name(stem.name + ".trec"), "".join(lines).encode())
+    rows = ["\t".join(("query-id", *METRICS)) + "\n"]
+    for place, query in enumerate(measures.query_ids):
+        rows.append("\t".join((query, *(f"{measures.per_query[name][place]:.6f}" for name in METRICS))) + "\n")
+    write_file(stem.with_name(stem.name + ".tsv"), "".join(rows).encode())
+
+
+def _require_distinct(collections: Sequence[Collection]) -> None:
+    if not collections:
+        raise UsageError("no collection to judge on: give at least one folder in BEIR layout")
+    seen: set[tuple[str, str]] = set()
+    for collection in collections:
+        if (collection.name, collection.split) in seen:
+            raise UsageError(
+                f"two collections are called {collection.name!r} (split {collection.split!r}): their results would mix."
+                " Rename one folder"
+            )
+        seen.add((collection.name, collection.split))
+
+
+def _described(encoder: Teacher, name: str) -> dict[str, Any]:
+    return {"name": name, "fingerprint": encoder.fingerprint, "space": encoder.space.to_json()}
+
+
+def _settings(bm25: bool, drop_self: bool) -> dict[str, Any]:
+    return {
+        "depth": DEPTH,
+        "self_hits": "dropped" if drop_self else "kept",
+        "bootstrap": {"samples": statistics.SAMPLES, "seed": statistics.SEED, "level": statistics.LEVEL},
+        "bm25": {"method": "lucene", "k1": K1, "b": B, "stemmer": "english", "stopwords": "en"} if bm25 else None,
+    }
+
+
+def _made_with(command: str | None) -> dict[str, Any]:
+    return {
+        "command": command,
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

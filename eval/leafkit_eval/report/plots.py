@@ -1,0 +1,146 @@
+"""Plots as places: where each mark, interval and tick of a dot plot goes. The template draws them as SVG.
+
+Places along the axis are per cent of the width and heights are px, so that a plot fits a phone and its letters keep
+their size. Colours are the page's, which follow the reader's light or dark scheme.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leafkit_eval.report.words import MODE_WORDS, figure, percent
+
+PADDING = 3.0  # per cent of the width left free on each side, for markers at the ends of the axis
+NAME_PX, LINE_PX, GAP_PX = 22, 20, 6
+STEPS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a plot shows: a field of the report's rows, the field of its interval, and words."""
+
+    title: str
+    note: str
+    value: str
+    interval: str
+    reference: float | None
+    told: Callable[[float | None], str]
+    tick: Callable[[float], str]
+
+
+SHARE = Subject(
+    title="Share of the teacher's nDCG@10, by data set",
+    note="The line at 100 % is the teacher.",
+    value="share_of_teacher",
+    interval="share_interval",
+    reference=1.0,
+    told=percent,
+    tick=lambda at: f"{100 * at:.0f} %",
+)
+SCORE = Subject(
+    title="nDCG@10, by data set",
+    note="Intervals here are those of each figure alone; two systems are compared by the shares above.",
+    value="ndcg_at_10",
+    interval="ndcg_at_10_interval",
+    reference=None,
+    told=figure,
+    tick=lambda at: f"{at:.2f}".rstrip("0").rstrip("."),
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value with its interval."""
+
+    mode: str
+    y: float
+    x: float
+    ends: tuple[float, float] | None
+    told: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Marks under their data set's name, over one axis."""
+
+    subject: Subject
+    names: Sequence[tuple[float, str]]
+    marks: Sequence[Mark]
+    ticks: Sequence[tuple[float, str]]
+    reference: float | None
+    height: float
+
+    @property
+    def modes(self) -> list[str]:
+        """Modes that occur, in order, for the legend."""
+        return list(dict.fromkeys(mark.mode for mark in self.marks))
+
+
+def plots(report: dict[str, Any]) -> list[Plot]:
+    """Lay out the shares and the scores of a report."""
+    shares = [row for row in report["results"] if row["mode"] != "teacher" and row["share_of_teacher"] is not None]
+    return [dot_plot(rows, subject) for rows, subject in ((shares, SHARE), (report["results"], SCORE)) if rows]
+
+
+def dot_plot(rows: Sequence[dict[str, Any]], subject: Subject) -> Plot:
+    """Lay out one line a row, data sets one below the other."""
+    reach = [row[subject.value] for row in rows] + [end for row in rows for end in row[subject.interval] or ()]
+    low, high, step = axis(reach if subject.reference is None else [*reach, subject.reference])
+
+    def place(value: float) -> float:
+        return round(PADDING + (100 - 2 * PADDING) * (value - low) / (high - low), 3)
+
+    names: list[tuple[float, str]] = []
+    marks: list[Mark] = []
+    y = 0.0
+    for group in by_dataset(rows):
+        y += NAME_PX
+        names.append((y - GAP_PX, _name(group[0])))
+        for row in group:
+            ends = row[subject.interval]
+            told = subject.told(row[subject.value]) + (
+                "" if ends is None else f" [{', '.join(map(subject.told, ends))}]"
+            )
+            marks.append(
+                Mark(
+                    mode=row["mode"],
+                    y=y + LINE_PX / 2,
+                    x=place(row[subject.value]),
+                    ends=None if ends is None else (place(ends[0]), place(ends[1])),
+                    told=f"{row['dataset']}, {MODE_WORDS[row['mode']]}: {told}",
+                )
+            )
+            y += LINE_PX
+        y += GAP_PX
+    values = [low + step * number for number in range(round((high - low) / step) + 1)]
+    return Plot(
+        subject=subject,
+        names=names,
+        marks=marks,
+        ticks=[(place(value), subject.tick(value)) for value in values],
+        reference=None if subject.reference is None else place(subject.reference),
+        height=y,
+    )
+
+
+def axis(values: Sequence[float]) -> tuple[float, float, float]:
+    """Choose round ends and a round step so that at most seven ticks hold all values."""
+    low, high = min(values), max(values)
+    step = next((step for step in STEPS if (high - low) / step <= 5), (high - low) / 5)
+    first, last = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return first, max(last, first + step), step
+
+
+def by_dataset(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Gather the rows of each collection, in order."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["dataset"], row["split"]), []).append(row)
+    return list(groups.values())
+
+
+def _name(row: dict[str, Any]) -> str:
+    return str(row["dataset"]) if row["split"] == "test" else f"{row['dataset']} ({row['split']})"

@@ -1,0 +1,35 @@
+"""How the page writes numbers and names the modes."""
+
+from __future__ import annotations
+
+MODE_WORDS = {
+    "bm25": "BM25",
+    "teacher": "Teacher",
+    "symmetric": "Leaf, both sides",
+    "asymmetric": "Leaf for queries",
+}
+MODE_NOTES = {
+    "bm25": "words, no vectors",
+    "teacher": "queries and documents by the teacher",
+    "symmetric": "queries and documents by the leaf",
+    "asymmetric": "queries by the leaf, documents by the teacher",
+}
+
+
+def percent(value: float | None) -> str:
+    """Write a share as per cent, one digit after the point."""
+    return "–" if value is None else f"{100 * value:.1f}\u00a0%"
+
+
+def figure(value: float | None) -> str:
+    """Write a metric or cosine, three digits after the point."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def count(value: object) -> str:
+    """Write a number for reading, thousands apart, fractions to three digits; leave other things as they are."""
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from leafkit.errors import InputError
+from leafkit_eval.collections import load_collection
+
+
+def test_only_judged_queries_are_loaded_and_empty_documents_count(small):
+    collection = load_collection(small)
+    assert (collection.name, collection.split) == ("small", "test")
+    assert [row.id for row in collection.queries] == ["q1", "q2", "q3"]
+    assert len(collection.documents) == 6
+    assert [row.id for row in collection.findable] == ["a", "b", "c", "d", "f"]
+    assert collection.empty_documents == 1
+
+
+def test_title_and_text_are_joined_as_beir_does(cases, beir):  # case 22
+    folder = cases / "22-title-and-text"
+    expected = json.loads((folder / "expected.json").read_text())
+    judged = beir({}, {"q": "rain"}, {"q": {"1": 1}})
+    (judged / "corpus.jsonl").write_bytes((folder / "corpus.jsonl").read_bytes())
+    assert {row.id: row.text for row in load_collection(judged).documents} == expected
+
+
+def test_the_test_split_is_judged_unless_another_is_named_and_splits_never_merge(cases):  # case 23
+    folder = cases / "23-which-split"
+    expected = json.loads((folder / "expected.json").read_text())
+    collection = load_collection(folder / "all")
+    assert collection.split == expected["all"]["split"]
+    assert len(collection.queries) == expected["all"]["queries"]
+    with pytest.raises(InputError) as refused:
+        load_collection(folder / "dev-only")
+    for name in expected["dev-only"]["error_names"]:
+        assert name in str(refused.value)
+    assert len(load_collection(folder / "dev-only", split="dev").queries) == 2
+
+
+@pytest.mark.parametrize(
+    ("qrels", "message"),
+    [
+        ({"q1": {"a": 1, "nowhere": 1}}, r"test\.tsv: 1 judged documents are not among the folder's 1, .*'nowhere'"),
+        ({"q1": {"a": 1}, "q9": {"a": 0}}, r"test\.tsv: 1 judged queries are not among the folder's 1, .*'q9'"),
+    ],
+)
+def test_judgements_of_what_is_not_there_are_refused(beir, qrels, message):
+    folder = beir({"a": "one text"}, {"q1": "one"}, qrels)
+    with pytest.raises(InputError, match=message):
+        load_collection(folder)

@@ -81,10 +81,7 @@ def judge_retrieval(
     teacher.space.require_compatible(student.space, ours="the teacher", theirs="the student")
     _require_distinct(collections)
     out = Path(out)
-    encoders = {"teacher": teacher, "student": student}
-    vectors = {
-        role: _Vectors(role, encoder, Path(cache) if cache else out / "cache") for role, encoder in encoders.items()
-    }
+    vectors = _open_vectors({"teacher": teacher, "student": student}, Path(cache) if cache else out / "cache")
     judged = []
     for number, collection in enumerate(collections):
         for side in vectors.values():
@@ -168,6 +165,15 @@ class _Vectors:
             "truncated": self._truncated,
             "seconds": round(self._seconds, 3),
         }
+
+
+def _open_vectors(encoders: dict[str, Teacher], cache: Path) -> dict[str, _Vectors]:
+    """Open each encoder's store once: a teacher judged as its own student has one store, not two views of it."""
+    opened: dict[str, _Vectors] = {}
+    for role, encoder in encoders.items():
+        if encoder.fingerprint not in opened:
+            opened[encoder.fingerprint] = _Vectors(role, encoder, cache)
+    return {role: opened[encoder.fingerprint] for role, encoder in encoders.items()}
 
 
 def _judge(collection: Collection, vectors: dict[str, _Vectors], *, bm25: bool, drop_self: bool, runs: Path) -> _Judged:

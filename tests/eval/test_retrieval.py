@@ -100,6 +100,13 @@ def test_another_student_finds_the_teachers_vectors_and_only_judged_queries_are_
     assert (done["embedded"], done["from_cache"], done["truncated"]) == (0, 8, None)
 
 
+def test_a_teacher_judged_as_its_own_student_embeds_each_text_once(collection, encoder, tmp_path):
+    teacher = encoder("t")
+    result = judge_retrieval([collection], teacher=teacher, student=teacher, out=tmp_path)
+    assert len(teacher.encoded) == 8
+    assert rows_by_mode(result)["asymmetric"]["share_of_teacher"] == 1.0
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped_and_gives_the_same(beir, encoder, tmp_path):
     documents = {f"d{n}": f"word{n} word{n % 7} word{n % 11}" for n in range(300)}
     collection = load_collection(beir(documents, {"q": "word3"}, {"q": {"d3": 1}}))

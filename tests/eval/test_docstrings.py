@@ -104,6 +104,8 @@ DOCSTRINGS = [  # docstring, query or None
     ("Sort a list.\n\nIn place.", None),  # too little to find
     ("Args:\n    x (`int`): the number\n\n" + REST, None),
     ("x (`int`): the number that is meant\n\n" + REST, None),
+    ("x (`int` of `(n,)`): the number that is meant\n\n" + REST, None),
+    ("More of what it takes:\n\n" + REST, None),
     (":param x: the number that is meant\n\n" + REST, None),
     ("", None),
 ]

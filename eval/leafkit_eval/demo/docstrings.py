@@ -210,7 +210,8 @@ def divide(docstring: str) -> tuple[str, str] | None:
 _TRIPLE_QUOTES = (b'"""', b"'''")  # a docstring of several lines has them
 _GENERATED = b"automatically generated from"
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.) +(?=[A-Z`\"'(*])")
-_FIELD = re.compile(r"[:>@]|\w+ ?(\([^)]*\))? ?:(\s|$)")  # ":param x:", "x (`int`): ...", "Args: ...", ">>> f()"
+# ":param x:", "x (`int` of (n,)): ...", "Args: ...", ">>> f()", "Optional arguments:": heads of lists, no summaries
+_FIELD = re.compile(r"[:>@]|\w+ ?(\(.*\))? ?:(\s|$)|.*:$")
 _ROLE = re.compile(r":[a-z][a-z:+-]*:`~?\.?([^`<]*?)(?:\s*<[^>`]*>)?`")
 _RULER = re.compile(r"^\s*([-=~^*#\"'`+])\1{2,}\s*$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^\s*\.\. [\w-]+::.*$", re.MULTILINE)
@@ -231,7 +232,7 @@ def _words(text: str) -> str:
 
 def _without_repeats(found: Iterable[Pair]) -> list[Pair]:
     # The plainest name first: numpy.sort before numpy._core.fromnumeric.sort, the shorter before the longer.
-    ordered = sorted(found, key=lambda pair: ("._" in pair.id, pair.id.count("."), pair.id))
+    ordered = sorted(found, key=lambda pair: ("._" in f".{pair.id}", pair.id.count("."), pair.id))
     shared = Counter(_words(pair.query) for pair in ordered)
     seen: set[str] = set()
     kept = []

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 TOKENS_PER_BATCH = 4096
 SMOOTH = 1e-3  # a in a / (a + p), the weight of a token of frequency p (Arora et al. 2017, section 3)
-KEPT_COVARIANCE = 1e-12
 
 
 def build_student(

@@ -96,9 +96,7 @@ class Blocks:
         name = f"{len(self.manifest.blocks):06}-{uuid.uuid4().hex[:8]}"
         entry = BlockEntry(name, rows.num_rows, _write_block(self.folder / "blocks" / name, vectors, rows))
         kept = () if instead else self.manifest.blocks
-        manifest = replace(
-            self.manifest, blocks=(*kept, entry), user=self.manifest.user if user is None else user
-        )
+        manifest = replace(self.manifest, blocks=(*kept, entry), user=self.manifest.user if user is None else user)
         manifest.write(self.folder)  # the commit
         self.manifest = manifest
         block = _open_block(self.folder, entry, self.space.dim)

@@ -61,7 +61,9 @@ def build_student(
 
 def _base(base: str | None, wanted: str) -> str:
     if base is None:
-        raise UsageError(f"student {wanted} is cut from a model, and the store does not name its teacher's: give --base")
+        raise UsageError(
+            f"student {wanted} is cut from a model, and the store does not name its teacher's: give --base"
+        )
     return base
 
 
@@ -186,9 +188,11 @@ def _token_vectors(model: SentenceTransformer, size: int, on_progress: OnProgres
 
     if type(model[0]).__name__ == "StaticEmbedding":
         return np.asarray(model[0].embedding.weight.detach().numpy(), dtype=np.float64).copy()
-    build = model.tokenizer.build_inputs_with_special_tokens if hasattr(
-        model.tokenizer, "build_inputs_with_special_tokens"
-    ) else _wrapper(model)
+    build = (
+        model.tokenizer.build_inputs_with_special_tokens
+        if hasattr(model.tokenizer, "build_inputs_with_special_tokens")
+        else _wrapper(model)
+    )
     rows, step = [], 1024
     with torch.inference_mode():
         for first in range(0, size, step):

@@ -39,7 +39,9 @@ def fit_ridge(features: NDArray[np.floating[Any]], targets: NDArray[np.floating[
         ShapeMismatch: another number of rows, or fewer than 2.
     """
     if len(features) != len(targets) or len(features) < 2:
-        raise ShapeMismatch(f"{len(features)} rows of features, {len(targets)} of targets: expected as many, at least 2")
+        raise ShapeMismatch(
+            f"{len(features)} rows of features, {len(targets)} of targets: expected as many, at least 2"
+        )
     x, y = np.asarray(features, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     cut = max(1, len(x) - max(1, round(len(x) * HELD_OUT_SHARE)))
     fitted = _fits(x[:cut], y[:cut])

@@ -59,7 +59,9 @@ def checked_rows(
     """
     rows = np.asarray(vectors, dtype=np.float32)
     if rows.shape != (len(ids), space.dim):
-        raise TeacherError(f"the teacher gave shape {rows.shape} for {len(ids)} texts, expected ({len(ids)}, {space.dim})")
+        raise TeacherError(
+            f"the teacher gave shape {rows.shape} for {len(ids)} texts, expected ({len(ids)}, {space.dim})"
+        )
     if (bad := space.first_bad_row(rows)) is not None:
         row, reason = bad
         raise TeacherError(

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "float32", "bfloat16"]
 TOKENS_PER_BATCH = 4096  # padded; 32 texts of 128 tokens: larger batches gained nothing on 2 cores
-NOT_COMPUTED_WITH = ("README", "LICENSE", "SOURCE.json", "leafkit.json", "config_sentence_transformers.json", "recipe.toml")
+NOT_COMPUTED_WITH = (
+    "README",
+    "LICENSE",
+    "SOURCE.json",
+    "leafkit.json",
+    "config_sentence_transformers.json",
+    "recipe.toml",
+)
 WEIGHTS = (".safetensors", ".bin")
 CONFIGURATION = (".json", ".txt", ".model", ".py")
 
@@ -139,7 +146,14 @@ def _folder_of(model: str | Path) -> Path:
     if path.is_dir():
         if not (path / "modules.json").is_file() and not (path / "config.json").is_file():
             raise ModelError(f"{path}: is no model folder: neither modules.json nor config.json is in it")
-        tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+        tokenizers = (
+            "tokenizer.json",
+            "tokenizer.model",
+            "vocab.txt",
+            "vocab.json",
+            "sentencepiece.bpe.model",
+            "spiece.model",
+        )
         if not any(file for name in tokenizers for file in path.rglob(name)):
             raise ModelError(
                 f"{path}: has no tokenizer (none of {', '.join(tokenizers)}). Copy it from the model it came from"
@@ -151,7 +165,9 @@ def _folder_of(model: str | Path) -> Path:
 
     name = str(model) if "/" in str(model) else f"sentence-transformers/{model}"
     try:
-        return Path(snapshot_download(name, ignore_patterns=["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot"]))
+        return Path(
+            snapshot_download(name, ignore_patterns=["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot"])
+        )
     except Exception as exc:  # offline, no such name, gated: the hub's own words say which
         raise ModelError(f"{model}: neither a local folder nor a model that the hub gives: {_first_line(exc)}") from exc
 

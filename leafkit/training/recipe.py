@@ -66,7 +66,9 @@ class Recipe(BaseModel):
 
     def to_toml(self) -> str:
         """Write the recipe as TOML; fields that are None are left out."""
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.model_dump().items() if value is not None)
+        return "".join(
+            f"{key} = {json.dumps(value)}\n" for key, value in self.model_dump().items() if value is not None
+        )
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

@@ -1,0 +1,75 @@
+"""What a command shows: results on stdout, progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+from leafkit.progress import OnProgress, Progress
+
+LINE_EVERY_S = 10.0  # without a terminal, a bar becomes a line now and then
+
+
+def say(message: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
+def tell(message: str) -> None:
+    """Write a line to stdout: a result."""
+    sys.stdout.write(message + "\n")
+    sys.stdout.flush()
+
+
+def tell_json(value: object) -> None:
+    """Write a result for machines."""
+    tell(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[OnProgress]:
+    """Draw progress on stderr: a bar with the time left in a terminal, a line every ten seconds elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def draw(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bars.add_task(progress.stage, note="")
+            bars.update(tasks[progress.stage], completed=progress.done, total=progress.total, note=progress.note)
+
+        yield draw
+
+
+def _lines() -> OnProgress:
+    said: dict[str, float] = {}
+    begun: dict[str, float] = {}
+
+    def line(progress: Progress) -> None:
+        now = time.monotonic()
+        start = begun.setdefault(progress.stage, now)
+        finished = progress.done >= progress.total
+        if not finished and now - said.get(progress.stage, start) < LINE_EVERY_S:
+            return
+        said[progress.stage] = now
+        left = (now - start) * (progress.total - progress.done) / max(progress.done, 1)
+        say(f"{progress.stage} {progress.done}/{progress.total}  {progress.note}  {left:.0f} s left")
+
+    return line

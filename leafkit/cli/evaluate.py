@@ -1,0 +1,84 @@
+"""``leafkit eval``: what a leaf keeps of its teacher."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Judge a leaf beside its teacher.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Judge a leaf beside its teacher."""
+
+
+@app.command("retrieval")
+def retrieval(
+    data: Annotated[list[Path], typer.Option(help="BEIR folder (corpus, queries, qrels); once a collection.")],
+    teacher: Annotated[str, typer.Option(help="Hub name or folder of the teacher.")],
+    student: Annotated[Path, typer.Option(help="Leaf made by `leafkit distill`.")],
+    out: Annotated[Path, typer.Option(help="Folder of report.json, report.html and the runs.")],
+    split: Annotated[str, typer.Option(help="Which judgements: qrels/SPLIT.tsv.")] = "test",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of vectors to share between reports; OUT/cache if not given.")
+    ] = None,
+    bm25: Annotated[bool, typer.Option("--bm25", help="Judge BM25 too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, for machines.")] = False,
+) -> None:
+    """Judge teacher, leaf on both sides, and leaf with the teacher's documents: nDCG@10, recall@100, MRR@10.
+
+    Vectors are kept: run it again to go on, or to judge another leaf for the price of its own vectors.
+
+    Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
+    """
+    from leafkit.cli.console import progress_bar, say, tell, tell_json
+    from leafkit.errors import MissingExtra
+    from leafkit.students import open_encoder, open_student
+
+    try:
+        from leafkit_eval import judge_retrieval, load_collection, write_report
+    except ImportError as exc:
+        raise MissingExtra("the judge's packages", "judge") from exc
+
+    collections = [load_collection(folder, split=split) for folder in data]
+    leaf = open_student(student)
+    whole = open_encoder(teacher, leaf.space)
+    with progress_bar() as on_progress:
+        result = judge_retrieval(
+            collections,
+            teacher=whole,
+            student=leaf,
+            out=out,
+            cache=cache,
+            bm25=bm25,
+            student_name=student.name,
+            command=shlex.join(["leafkit", *sys.argv[1:]]),
+            on_progress=on_progress,
+        )
+    files = write_report(result, out)
+    if as_json:
+        tell_json(result)
+    else:
+        tell(results_table(result["results"]))
+        cosine = result["summary"]["mean_cosine_to_teacher"]["all"]
+        tell(f"\nmean cosine to the teacher {cosine:.4f}")
+    say(f"report: {files.html} and {files.json}")
+
+
+def results_table(rows: list[dict[str, object]]) -> str:
+    """Lay result rows out in columns for a terminal."""
+    names = ("dataset", "mode", "ndcg_at_10", "recall_at_100", "mrr_at_10", "share_of_teacher")
+    cells = [names, *(tuple(_cell(row[name]) for name in names) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)

@@ -1,0 +1,72 @@
+"""``leafkit index``: indexes for search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from leafkit.index import Index
+
+app = typer.Typer(help="Make indexes for search.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Make indexes for search."""
+
+
+@app.command("create")
+def create(
+    out: Annotated[Path, typer.Option(help="Folder of the index.")],
+    store: Annotated[Path | None, typer.Option(help="Store whose documents to index.")] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Or: a BEIR folder or file of documents to embed and index.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --corpus: the teacher or leaf that embeds it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")] = False,
+) -> None:
+    """Build a flat index: from a store's documents, or from a corpus and a model.
+
+    Example: leafkit index create --store notes.store --out notes.index
+    """
+    from leafkit.cli.console import tell, tell_json
+    from leafkit.errors import UsageError
+    from leafkit.index import Index
+    from leafkit.store import EmbeddingStore
+
+    if store is not None and corpus is None and model is None:
+        index = Index.from_store(EmbeddingStore.open(store), out)
+    elif store is None and corpus is not None and model is not None:
+        index = _of_corpus(corpus, model, out)
+    else:
+        raise UsageError("give --store, or --corpus with --model")
+    if as_json:
+        tell_json({"index": str(out), "documents": len(index), "dim": index.space.dim, "space": index.space.id})
+        return
+    tell(f"{out}: {len(index)} documents, {index.space.dim} dims")
+
+
+def _of_corpus(corpus: Path, model: str, out: Path) -> Index:
+    import shutil
+
+    from leafkit.cli.console import progress_bar
+    from leafkit.index import Index
+    from leafkit.io import read_texts
+    from leafkit.store import EmbeddingStore, embed_texts
+    from leafkit.students import open_student
+    from leafkit.students.folder import student_space
+    from leafkit.teachers import open_teacher
+
+    documents = list(read_texts([corpus], kind="document"))
+    is_leaf = student_space(Path(model)) is not None
+    encoder = open_student(model) if is_leaf else open_teacher(model)
+    aside = out.with_name(out.name + ".embedding")  # a killed run goes on from here
+    store = EmbeddingStore.open_or_create(aside, encoder.space, made_by=encoder.fingerprint)
+    with progress_bar() as on_progress:
+        embed_texts(encoder, documents, store, total=len(documents), on_progress=on_progress)
+    index = Index.from_texts(store, ((row.id, row.text) for row in documents), out)
+    shutil.rmtree(aside)
+    return index

@@ -1,0 +1,61 @@
+"""The ``leafkit`` command: its tree, and how every error ends it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import click
+import typer
+
+from leafkit.cli import demo, distil, embed, evaluate, export, importing, index, info, search
+from leafkit.cli.console import say
+from leafkit.errors import LeafkitError
+
+app = typer.Typer(
+    name="leafkit",
+    help="Distil small encoders (leaves) into a teacher's embedding space; search a teacher's documents with a leaf.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("info")(info.info)
+app.command("embed")(embed.embed)
+app.command("import")(importing.import_)
+app.command("distill")(distil.distill)
+app.add_typer(index.app, name="index")
+app.command("search")(search.search)
+app.add_typer(evaluate.app, name="eval")
+app.command("export")(export.export)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run a command; a typed error is one line on stderr and its own exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing of ours forks after tokenising
+    warnings.showwarning = _warn
+    try:
+        code = app(standalone_mode=False)
+    except LeafkitError as exc:
+        _end(str(exc), exc.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _end("interrupted: what was done is kept, run the same command again to go on", 130)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except Exception as exc:
+        _end(f"a fault of leafkit's own, {exc!r}: please report it with the output under LEAFKIT_DEBUG=1", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _warn(message: Warning | str, category: type[Warning], *place: object) -> None:
+    if issubclass(category, UserWarning):
+        say(f"warning: {message}")
+
+
+def _end(message: str, code: int) -> None:
+    if os.environ.get("LEAFKIT_DEBUG") == "1" and sys.exc_info()[0] not in (None, KeyboardInterrupt):
+        raise  # noqa: PLE0704  # called from an except clause: the traceback is what was asked for
+    say(f"error: {message}")
+    sys.exit(code)

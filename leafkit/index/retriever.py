@@ -1,0 +1,66 @@
+"""Retriever: a query encoder before an index of the same space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leafkit.errors import InputError
+from leafkit.index.index import Index
+from leafkit.students import open_encoder
+from leafkit.teachers import Teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found document: place from 1, inner product, id and text."""
+
+    rank: int
+    score: float
+    id: str
+    text: str
+
+
+class Retriever:
+    """Answers queries in words.
+
+    Args:
+        encoder: leaf or teacher of the index's space.
+        index: what to search.
+
+    Raises:
+        SpaceMismatch: the encoder is of another space than the index.
+    """
+
+    def __init__(self, encoder: Teacher, index: Index) -> None:
+        index.space.require_compatible(encoder.space, ours="the index", theirs="the encoder")
+        self.encoder, self.index = encoder, index
+
+    @classmethod
+    def open(cls, *, index: str | Path, model: str | Path) -> Retriever:
+        """Open an index folder and a leaf's or teacher's folder, or hub name."""
+        opened = Index.open(index)
+        return cls(open_encoder(model, opened.space), opened)
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        """Find the k documents nearest to a query, best first.
+
+        Raises:
+            InputError: the query is blank.
+        """
+        return self.search_batch([query], k)[0]
+
+    def search_batch(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+        """Find the k documents nearest to each query."""
+        for number, query in enumerate(queries):
+            if not query.strip():
+                raise InputError(f"query {number} is blank: give it words")
+        found = self.index.search(self.encoder.encode(queries, "query"), k)
+        return [
+            [
+                Hit(place, float(score), self.index.ids[row], self.index.text(int(row)))
+                for place, (score, row) in enumerate(zip(scores, rows, strict=True), 1)
+            ]
+            for scores, rows in zip(found.scores, found.rows, strict=True)
+        ]

@@ -1,4 +1,4 @@
-"""EmbeddingSpace: what has to be equal for two vectors to be comparable. It travels with everything that holds vectors."""
+"""EmbeddingSpace: what has to be equal for two vectors to be comparable. It travels with all that holds vectors."""
 
 from __future__ import annotations
 

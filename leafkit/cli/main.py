@@ -44,7 +44,7 @@ def main() -> None:
     except click.ClickException as exc:
         exc.show()
         sys.exit(exc.exit_code)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001  # the one place that catches broadly
         _end(f"a fault of leafkit's own, {exc!r}: please report it with the output under LEAFKIT_DEBUG=1", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -56,6 +56,6 @@ def _warn(message: Warning | str, category: type[Warning], *place: object) -> No
 
 def _end(message: str, code: int) -> None:
     if os.environ.get("LEAFKIT_DEBUG") == "1" and sys.exc_info()[0] not in (None, KeyboardInterrupt):
-        raise  # noqa: PLE0704  # called from an except clause: the traceback is what was asked for
+        raise  # called from an except clause: the traceback is what was asked for
     say(f"error: {message}")
     sys.exit(code)

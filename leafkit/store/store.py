@@ -1,4 +1,4 @@
-"""EmbeddingStore: vectors by kind and text, each pair once. Thin over blocks; knows nothing of where vectors come from."""
+"""EmbeddingStore: vectors by kind and text, each pair once. Thin over blocks; where vectors come from is not its."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ FORMS = "layers:N, layers:N:first, layers:N:spaced, static, or a model folder or
 
 @dataclass(frozen=True)
 class LayersSpec:
-    """The base transformer cut to ``count`` of its layers: the first ones, or evenly spaced with the last among them."""
+    """The base transformer cut to ``count`` layers: the first ones, or evenly spaced with the last among them."""
 
     count: int
     spacing: Spacing

@@ -1,4 +1,4 @@
-"""Which rows a step sees: a pure function of seed, epoch and position, so that a resumed run sees what it would have."""
+"""Which rows a step sees: a function of seed, epoch and position, so that a resumed run sees what it would have."""
 
 from __future__ import annotations
 

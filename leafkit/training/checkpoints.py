@@ -1,4 +1,4 @@
-"""Checkpoints: the student's folder as plain sentence-transformers loads it, and the state that training goes on from."""
+"""Checkpoints: the student's folder as sentence-transformers loads it, and the state that training goes on from."""
 
 from __future__ import annotations
 

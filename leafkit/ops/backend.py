@@ -1,0 +1,85 @@
+"""Which code answers: the native module, or NumPy where nothing was compiled; and with how many threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leafkit.errors import UsageError
+from leafkit.ops import numpy_backend
+
+_C: ModuleType | None
+try:
+    from leafkit import _C
+except ImportError as exc:
+    _C, _WHY_NOT = None, str(exc)
+else:
+    _WHY_NOT = ""
+
+
+class Backend(Protocol):
+    """The operations on checked arrays."""
+
+    def search_topk(
+        self, queries: NDArray[np.float32], documents: NDArray[np.float32], k: int, threads: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and rows, (Q, min(k, N))."""
+        ...
+
+    def alignment_loss(
+        self, student: NDArray[np.float32], teacher: NDArray[np.float32], metric: str, threads: int
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Value and gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``leafkit info`` says of the operations."""
+
+    backend: str
+    reason: str
+    level: str
+    levels: tuple[str, ...]
+    cpu_features: tuple[str, ...]
+    threads: int
+
+
+def backend() -> Backend:
+    """Give the code that answers; LEAFKIT_NATIVE=0 forces NumPy."""
+    return cast(Backend, numpy_backend if _C is None or os.environ.get("LEAFKIT_NATIVE") == "0" else _C)
+
+
+def threads() -> int:
+    """Threads of a call: LEAFKIT_NUM_THREADS, else torch's setting where torch is loaded, else the CPUs we may use.
+
+    Raises:
+        UsageError: LEAFKIT_NUM_THREADS is no positive number.
+    """
+    given = os.environ.get("LEAFKIT_NUM_THREADS")
+    if given:
+        if not given.isdigit() or int(given) < 1:
+            raise UsageError(f"LEAFKIT_NUM_THREADS={given!r}: expected a number of at least 1")
+        return int(given)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_num_threads"):
+        return int(torch.get_num_threads())
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> Description:
+    """Say which code answers and why."""
+    if _C is None:
+        return Description("numpy", f"the native module was not built: {_WHY_NOT}", "none", (), (), threads())
+    features = tuple(_C.cpu_features())
+    if os.environ.get("LEAFKIT_NATIVE") == "0":
+        return Description("numpy", "LEAFKIT_NATIVE=0", "none", tuple(_C.levels()), features, threads())
+    forced = os.environ.get("LEAFKIT_CPU_LEVEL")
+    reason = f"LEAFKIT_CPU_LEVEL={forced}" if forced else "the best level that this CPU has"
+    return Description("native", reason, _C.default_level(), tuple(_C.levels()), features, threads())

@@ -1,0 +1,78 @@
+"""Builds leafkit._C where there is a C++ compiler; without one the package installs and NumPy answers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+LEVEL_FLAGS = {
+    "level_avx2.cpp": ["-mavx2", "-mfma"],
+    "level_avx512.cpp": ["-mavx512f", "-mfma"],
+}
+
+
+class BuildNative(build_ext):
+    """Gives every level file its own flags, and says clearly what it does when there is no compiler."""
+
+    def run(self) -> None:
+        if os.environ.get("LEAFKIT_NATIVE") == "0":
+            self._without("LEAFKIT_NATIVE=0")
+        elif not self._compiler_works():
+            self._without("no C++ compiler was found")
+        else:
+            super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        plain = self.compiler._compile
+
+        def compile_one(obj: str, src: str, extension: str, cc_args: list[str], extra: list[str], pp: list[str]) -> None:
+            plain(obj, src, extension, cc_args, [*extra, *LEVEL_FLAGS.get(Path(src).name, [])], pp)
+
+        self.compiler._compile = compile_one
+        super().build_extension(ext)
+
+    def _without(self, reason: str) -> None:
+        sys.stderr.write(f"leafkit: {reason}: the native module is left out, NumPy will answer (leafkit info says so)\n")
+        self.extensions = []
+
+    def _compiler_works(self) -> bool:
+        command = os.environ.get("CXX", "c++").split()
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "one.cpp"
+            source.write_text("int main() { return 0; }\n")
+            try:
+                done = subprocess.run([*command, "-c", str(source), "-o", str(source) + ".o"], capture_output=True)
+            except OSError:
+                return False
+            return done.returncode == 0
+
+
+def sources() -> list[str]:
+    """Give the sources of this machine: level files of other architectures are left out."""
+    found = [path.as_posix() for path in sorted(Path("csrc").rglob("*.cpp"))]
+    return [path for path in found if X86 or Path(path).name not in LEVEL_FLAGS]
+
+
+setup(
+    ext_modules=[
+        Pybind11Extension(
+            "leafkit._C",
+            sources(),
+            include_dirs=["csrc"],
+            cxx_std=20,
+            define_macros=[("LEAFKIT_X86", "1")] if X86 else [],
+            extra_compile_args=["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"],
+            extra_link_args=["-pthread"],
+        )
+    ],
+    cmdclass={"build_ext": BuildNative},
+)

@@ -52,8 +52,9 @@ class SentenceEncoder:
         self.fingerprint = fingerprint
         self.truncated = 0
         self._bfloat16 = precision == "bfloat16" or (precision == "auto" and cpu_has_bfloat16())
-        if space.max_tokens is not None:
-            model.max_seq_length = space.max_tokens
+        self._limit = space.max_tokens if _token_limit(model) is not None else None  # a static table cuts nothing
+        if self._limit is not None:
+            model.max_seq_length = self._limit
 
     def encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
         """Embed texts of one kind, the kind's prompt before each: float32, (n, dim).
@@ -79,7 +80,7 @@ class SentenceEncoder:
 
     def _token_counts(self, texts: list[str]) -> list[int]:
         """Tokens of each text as the model sees it, cut texts counted."""
-        limit = self.space.max_tokens
+        limit = self._limit
         counts = token_counts(self.model, texts)
         if limit is None:
             return counts

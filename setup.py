@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import Extension, setup
@@ -20,7 +21,7 @@ LEVEL_FLAGS = {
 }
 
 
-class BuildNative(build_ext):
+class BuildNative(build_ext):  # type: ignore[misc]  # setuptools has no types
     """Gives every level file its own flags, and says clearly what it does when there is no compiler."""
 
     def run(self) -> None:
@@ -34,15 +35,15 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         plain = self.compiler._compile
 
-        def compile_one(obj: str, src: str, extension: str, cc_args: list[str], extra: list[str], pp: list[str]) -> None:
-            plain(obj, src, extension, cc_args, [*extra, *LEVEL_FLAGS.get(Path(src).name, [])], pp)
+        def compile_one(obj: str, src: str, extension: str, arguments: list[str], extra: list[str], *rest: Any) -> None:
+            plain(obj, src, extension, arguments, [*extra, *LEVEL_FLAGS.get(Path(src).name, [])], *rest)
 
         self.compiler._compile = compile_one
         super().build_extension(ext)
 
     def _without(self, reason: str) -> None:
-        sys.stderr.write(f"leafkit: {reason}: the native module is left out, NumPy will answer (leafkit info says so)\n")
-        self.extensions = []
+        sys.stderr.write(f"leafkit: {reason}: no native module is built, NumPy will answer (leafkit info says so)\n")
+        self.extensions: list[Extension] = []
 
     def _compiler_works(self) -> bool:
         command = os.environ.get("CXX", "c++").split()

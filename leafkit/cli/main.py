@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import Any
 
 import click
 import typer
@@ -49,7 +50,7 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _warn(message: Warning | str, category: type[Warning], *place: object) -> None:
+def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     if issubclass(category, UserWarning):
         say(f"warning: {message}")
 

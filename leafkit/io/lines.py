@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from leafkit.errors import InputError
 
@@ -30,7 +30,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     if path.stat().st_size == 0:
         raise InputError("is empty (0 bytes)", path=path)
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")
+        return cast(IO[bytes], gzip.open(path, "rb"))
     if path.suffix == ".zst":
         raise InputError("zstd (.zst) is not read: unpack it, or compress with gzip", path=path)
     return path.open("rb")

@@ -133,6 +133,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _table(path: Path, text_field: str, *, tab: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     """TSV has no quoting: a quotation mark is a character. CSV follows RFC 4180, line breaks in quotes included."""
+    rows: Iterator[tuple[int, list[str]]]
     if tab:
         rows = ((line, text.split("\t")) for line, text in numbered_lines(path))
     else:

@@ -49,9 +49,7 @@ def search_topk(queries: torch.Tensor, documents: torch.Tensor, k: int) -> tuple
     return cast(tuple[torch.Tensor, torch.Tensor], torch.ops.leafkit.search_topk(queries, documents, k))
 
 
-def alignment_loss(
-    student: torch.Tensor, teacher: torch.Tensor, metric: losses.Metric = "squared_l2"
-) -> torch.Tensor:
+def alignment_loss(student: torch.Tensor, teacher: torch.Tensor, metric: losses.Metric = "squared_l2") -> torch.Tensor:
     """Give the loss as a scalar tensor that propagates into the student; the teacher is fixed.
 
     Args:

@@ -194,5 +194,5 @@ def test_other_dtypes_are_refused_by_name():
 
 @pytest.mark.skipif(_C is None, reason="the native module was not built")
 def test_a_level_that_cannot_run_is_refused_with_those_that_can():
-    with pytest.raises(ValueError, match='"sse9" cannot run here.*scalar'):
+    with pytest.raises(ValueError, match=r'"sse9" cannot run here.*scalar'):
         _C.search_topk(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32), 1, level="sse9")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from leafkit.io.beir import read_corpus, read_qrels, read_queries
-
 from leafkit.errors import InputError
+from leafkit.io.beir import read_corpus, read_qrels, read_queries
 from leafkit.store.store import TextLike
 from leafkit_eval.metrics import Qrels
 

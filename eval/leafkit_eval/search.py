@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from leafkit.ops import search_topk
 from numpy.typing import NDArray
 
 from leafkit.errors import ShapeMismatch
+from leafkit.ops import search_topk
 
 DEPTH = 100  # recall@100 is the deepest metric
 

@@ -66,7 +66,9 @@ def read_qrels_file(path: Path) -> dict[str, dict[str, int]]:
     """
     judged: dict[str, dict[str, int]] = {}
     for line, text in numbered_lines(path):
-        cells = text.split("\t") if "\t" in text else text.split()
+        cells = text.split("\t")  # ids may hold spaces where tabs part the columns
+        if len(cells) not in (3, 4):
+            cells = text.split()
         if not text.strip():
             continue
         if len(cells) not in (3, 4):

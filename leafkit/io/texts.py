@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -132,13 +132,18 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _table(path: Path, text_field: str, *, tab: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    """TSV has no quoting: a quotation mark is a character. CSV follows RFC 4180, line breaks in quotes included."""
+    """TSV has no quoting: a quotation mark is a character. CSV follows RFC 4180, line breaks in quotes included.
+
+    A TSV of two columns whose first cell is no name (``17``) has no header: it is id and text.
+    """
     rows: Iterator[tuple[int, list[str]]]
     if tab:
         rows = ((line, text.split("\t")) for line, text in numbered_lines(path))
     else:
         rows = _csv_rows(path)
-    _, header = next(rows, (0, []))
+    line, header = next(rows, (0, []))
+    if tab and len(header) == 2 and not header[0].isidentifier():
+        rows, header = chain([(line, header)], rows), ["_id", text_field]  # no header: id and text, as MS MARCO has it
     if text_field not in header:
         raise InputError(
             f"has no column {text_field!r} (columns: {', '.join(header)}). Name it with --text-field", path=path

@@ -1,0 +1,124 @@
+"""The command line as a user meets it: real processes, whole outputs, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed (extra: train)")
+
+from tests.training.test_distiller import WORDS, teacher_folder, texts  # noqa: E402, F401  # a fixture
+
+
+def leafkit(*arguments, code=0):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", "from leafkit.cli.main import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+COMMANDS = [[], ["info"], ["embed"], ["import"], ["distill"], ["index"], ["index", "create"], ["search"], ["export"],
+            ["eval"], ["eval", "retrieval"], ["demo"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command):
+    out, _ = leafkit(*command, "--help")
+    assert "Usage" in out
+    assert "Example: leafkit" in out or command in ([], ["index"], ["eval"])
+
+
+def test_info_says_what_answers():
+    value = json.loads(leafkit("info", "--json")[0])
+    assert value["native_backend"] in ("native", "numpy")
+    assert {"version", "cpu_level", "cuda", "reason", "threads"} <= set(value)
+    forced = json.loads(subprocess.run(
+        [sys.executable, "-c", "from leafkit.cli.main import main; main()", "info", "--json"],
+        capture_output=True, text=True, check=True, env={**os.environ, "LEAFKIT_NATIVE": "0"},
+    ).stdout)  # fmt: skip
+    assert forced["native_backend"] == "numpy"
+
+
+def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):  # noqa: F811  # the fixture
+    beir = tmp_path / "small"
+    (beir / "qrels").mkdir(parents=True)
+    documents = [row.text for row in texts(60)]
+    lines = [json.dumps({"_id": f"d{n}", "text": text}) + "\n" for n, text in enumerate(documents)]
+    (beir / "corpus.jsonl").write_text("".join(lines))
+    queries = [json.dumps({"_id": f"q{n}", "text": " ".join(documents[n].split()[:3])}) + "\n" for n in range(5)]
+    (beir / "queries.jsonl").write_text("".join(queries))
+    (beir / "qrels" / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in range(5))
+    )
+    store, leaf, index = tmp_path / "s", tmp_path / "leaf", tmp_path / "index"
+    report = json.loads(leafkit("embed", beir, "--teacher", teacher_folder, "--store", store, "--json")[0])
+    assert report["embedded"] == report["rows"]
+    out, _ = leafkit("embed", beir, "--teacher", teacher_folder, "--store", store)
+    assert out.startswith("0 texts embedded")
+    leafkit("distill", "--store", store, "--student", "layers:1", "--out", leaf, "--epochs", 1)
+    leafkit("index", "create", "--store", store, "--out", index)
+    leafkit("index", "create", "--corpus", beir, "--model", leaf, "--out", tmp_path / "own")
+    hits = json.loads(leafkit("search", "--index", index, "--model", leaf, "-k", 3, "w1 w2", "--json")[0])
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    judged = ("--data", beir, "--teacher", teacher_folder, "--student", leaf, "--out", tmp_path / "report")
+    leafkit("eval", "retrieval", *judged)
+    saved = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["mode"] for row in saved["results"]] == ["teacher", "symmetric", "asymmetric"]
+    row = saved["results"][2]
+    assert {"dataset", "dim", "precision", "ndcg_at_10", "recall_at_100", "mrr_at_10", "share_of_teacher"} <= set(row)
+    assert saved["summary"]["mean_cosine_to_teacher"]
+    assert (tmp_path / "report" / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):  # noqa: F811
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "x"}\n{"text": null}\n')
+    store = tmp_path / "s"
+    refused = [
+        (("embed", bad, "--teacher", teacher_folder, "--store", store), 3, "bad.jsonl:2: "),
+        (("embed", tmp_path / "none.jsonl", "--teacher", teacher_folder, "--store", store), 3, "no such file"),
+        (("distill", "--store", store, "--student", "layers:x", "--out", tmp_path / "l"), 2, "layers:N"),
+        (("distill", "--store", store, "--student", "static", "--out", tmp_path / "l"), 3, "no manifest"),
+        (("index", "create", "--out", tmp_path / "i"), 2, "give --store, or --corpus with --model"),
+        (("search", "--index", tmp_path / "i", "--model", teacher_folder, "x"), 3, "no manifest"),
+        (("embed", "--store", store), 2, "Missing argument"),
+    ]
+    for arguments, code, says in refused:
+        out, error = leafkit(*arguments, code=code)
+        assert out == ""
+        assert says in error
+        assert "Traceback" not in error
+    assert not store.exists()
+    assert not list(tmp_path.glob("l*"))
+
+
+def test_a_full_disk_is_one_clear_error_and_keeps_what_was_there(tmp_path, teacher_folder):  # noqa: F811
+    good = tmp_path / "good.jsonl"
+    good.write_text('{"text": "w1"}\n')
+    store = tmp_path / "s"
+    leafkit("embed", good, "--teacher", teacher_folder, "--store", store)
+    many = tmp_path / "many.jsonl"
+    many.write_text(
+        "".join(json.dumps({"text": " ".join(WORDS[n % 50 : n % 50 + 9]) + f" {n}"}) + "\n" for n in range(900))
+    )
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); import signal;\
+ signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from leafkit.cli.main import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        limited,
+        "embed",
+        str(many),
+        "--teacher",
+        str(teacher_folder),
+        "--store",
+        str(store),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 3, done.stderr
+    assert "cannot write" in done.stderr
+    out, _ = leafkit("embed", good, "--teacher", teacher_folder, "--store", store)
+    assert "1 were there" in out

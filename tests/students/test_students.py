@@ -1,0 +1,87 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from leafkit.errors import ModelError, ShapeMismatch, UnknownStudent
+from leafkit.students import LayersSpec, ModelSpec, StaticSpec, fit_ridge, parse_spec
+from leafkit.students.specs import kept_layers
+
+BAD_SPECS = ["layers", "layers:0", "layers:x", "layers:2:last", "layers:2:first:3", "", "no/such/folder", "foo:bar"]
+
+
+@pytest.mark.parametrize("text", BAD_SPECS)
+def test_a_spec_that_names_nothing_is_refused_with_the_forms(text):
+    with pytest.raises(UnknownStudent, match="layers:N"):
+        parse_spec(text)
+
+
+def test_specs_are_read(tmp_path):
+    assert parse_spec("layers:3") == LayersSpec(3, "spaced")
+    assert parse_spec("layers:2:first") == LayersSpec(2, "first")
+    assert parse_spec("static") == StaticSpec()
+    assert parse_spec(str(tmp_path)) == ModelSpec(str(tmp_path))
+    assert parse_spec("owner/model") == ModelSpec("owner/model")
+
+
+def test_spaced_layers_end_with_the_last():
+    assert kept_layers(LayersSpec(3, "spaced"), 6) == [1, 3, 5]
+    assert kept_layers(LayersSpec(2, "first"), 6) == [0, 1]
+    assert kept_layers(LayersSpec(6, "spaced"), 6) == list(range(6))
+    with pytest.raises(UnknownStudent, match="has 6 layers"):
+        kept_layers(LayersSpec(7, "first"), 6)
+
+
+def test_the_ridge_finds_a_linear_map():
+    random = np.random.default_rng(0)
+    weight, bias = random.normal(size=(5, 3)), random.normal(size=5)
+    x = random.normal(size=(200, 3))
+    ridge = fit_ridge(x, x @ weight.T + bias)
+    np.testing.assert_allclose(ridge.weight, weight, atol=1e-4)
+    np.testing.assert_allclose(ridge(x), x @ weight.T + bias, atol=1e-3)
+    assert ridge.cosine > 0.9999
+
+
+def test_features_and_targets_must_pair_up():
+    with pytest.raises(ShapeMismatch, match="3 rows of features, 2 of targets"):
+        fit_ridge(np.zeros((3, 2)), np.zeros((2, 2)))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    from leafkit.teachers import open_teacher
+
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        open_teacher(tmp_path)
+    with pytest.raises(ModelError, match="no such model folder"):
+        open_teacher(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="is no model folder"):
+        open_teacher(tmp_path / "empty")
+
+
+def test_the_projection_survives_saving_without_activation_case_05(cases, tmp_path):
+    import json
+
+    torch = pytest.importorskip("torch")
+    from sentence_transformers.base.modules import Dense
+
+    case = cases / "05-projection-in-the-export"
+    expected = json.loads((case / "expected.json").read_text())
+    weight, bias = np.load(case / "weight_out_in.npy"), np.load(case / "bias.npy")
+    dense = Dense(weight.shape[1], weight.shape[0], bias=True, activation_function=torch.nn.Identity())
+    with torch.no_grad():
+        dense.linear.weight.copy_(torch.from_numpy(weight))
+        dense.linear.bias.copy_(torch.from_numpy(bias))
+    dense.save(str(tmp_path))
+    code = f"""
+import sys; sys.modules["leafkit"] = None
+import numpy as np, torch
+from sentence_transformers.base.modules import Dense
+pooled = torch.from_numpy(np.load({str(case / "pooled.npy")!r})).float()
+out = Dense.load({str(tmp_path)!r})({{"sentence_embedding": pooled}})["sentence_embedding"]
+np.save({str(tmp_path / "out.npy")!r}, out.detach().numpy())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected["linear"], atol=1e-5)

@@ -1,0 +1,221 @@
+"""Real runs of a tiny real model: made here with random weights, so that no hub is needed."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
+
+import leafkit.training.distiller as distiller  # noqa: E402  # after the skip
+from leafkit.errors import CorruptData, RecipeError, SpaceMismatch, UsageError  # noqa: E402
+from leafkit.export import export_router  # noqa: E402
+from leafkit.index import Index, Retriever  # noqa: E402
+from leafkit.store import EmbeddingStore, Row, embed_texts  # noqa: E402
+from leafkit.students import open_student  # noqa: E402
+from leafkit.teachers import open_teacher  # noqa: E402
+from leafkit.training import distil, preset  # noqa: E402
+
+WORDS = [f"w{number}" for number in range(60)]
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory):
+    """A BERT of three layers and width 32 with a word tokenizer and prompts, saved by sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-teacher"
+    plain = folder.with_name("plain")
+    plain.mkdir()
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "find", ":", *WORDS]
+    (plain / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(str(plain / "vocab.txt")).save_pretrained(plain)
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, initializer_range=0.5,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(plain)
+    transformer = Transformer(str(plain), max_seq_length=32)
+    model = SentenceTransformer(modules=[transformer, Pooling(32), Normalize()], device="cpu")
+    model.prompts = {"query": "find: ", "document": ""}
+    model.save(str(folder))
+    return folder
+
+
+def texts(count):
+    random = np.random.default_rng(5)
+    kinds = ("query", "document")
+    return [
+        Row(" ".join(random.choice(WORDS, random.integers(1, 20))), kinds[number % 3 > 0], str(number))
+        for number in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def store(teacher_folder, tmp_path_factory):
+    teacher = open_teacher(teacher_folder)
+    folder = tmp_path_factory.mktemp("stores") / "texts.store"
+    opened = EmbeddingStore.create(folder, teacher.space, model=str(teacher_folder))
+    embed_texts(teacher, texts(300), opened)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def leaf(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("leaves") / "leaf"
+    report = distil([store], preset("layers:2", epochs=12, learning_rate=3e-4), out)
+    assert report.cosine_end > report.cosine_start > 0.3
+    assert not out.with_name("leaf.run").exists()
+    return out
+
+
+def test_the_prompts_are_the_models_and_reach_the_tokenizer_case_01(teacher_folder):
+    teacher = open_teacher(teacher_folder)
+    assert teacher.space.prompts.query == "find: "
+    plain = teacher.model.encode(["find: w1 w2"], normalize_embeddings=True)
+    np.testing.assert_allclose(teacher.encode(["w1 w2"], "query"), plain, atol=1e-5)
+    assert np.abs(teacher.encode(["w1 w2"], "document") - plain).max() > 1e-3
+
+
+def test_vectors_do_not_depend_on_their_batch_and_come_in_order(teacher_folder):
+    teacher = open_teacher(teacher_folder, precision="float32")
+    rows = [row.text for row in texts(70)]
+    together = teacher.encode(rows, "document")
+    np.testing.assert_allclose(together, np.concatenate([teacher.encode([r], "document") for r in rows]), atol=1e-5)
+
+
+def test_cut_texts_are_counted_exactly_case_02(teacher_folder):
+    teacher = open_teacher(teacher_folder)  # a limit of 32 tokens, two of them special
+    vectors = teacher.encode([" ".join(["w1"] * count) for count in (5, 30, 31, 50)], "document")
+    assert teacher.truncated == 2
+    np.testing.assert_allclose(vectors[1], vectors[2], atol=1e-5)
+    np.testing.assert_allclose(vectors[1], vectors[3], atol=1e-5)
+
+
+def test_a_static_leaf_comes_close_and_is_plain(store, tmp_path):
+    report = distil([store], preset("static", epochs=3), tmp_path / "static")
+    assert report.cosine_end > 0.3
+    encoder = open_student(tmp_path / "static")
+    assert encoder.encode(["w1 w2"], "query").shape == (1, 32)
+
+
+def test_the_leaf_loads_where_leafkit_is_not_and_gives_the_same_vectors(leaf, teacher_folder, tmp_path):
+    export_router(leaf, teacher_folder, tmp_path / "pair")
+    queries, documents = ["w1 w2 w3"], ["w4 w5", "w6"]
+    code = f"""
+import sys; sys.modules["leafkit"] = None
+import numpy as np
+from sentence_transformers import SentenceTransformer
+leaf, pair = SentenceTransformer({str(leaf)!r}), SentenceTransformer({str(tmp_path / "pair")!r})
+np.savez({str(tmp_path / "out.npz")!r},
+    leaf_query=leaf.encode_query({queries}), leaf_document=leaf.encode_document({documents}),
+    query=pair.encode_query({queries}), document=pair.encode_document({documents}))
+"""
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], check=True, env={"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+    )
+    out = np.load(tmp_path / "out.npz")
+    student, teacher = open_student(leaf, precision="float32"), open_teacher(teacher_folder, precision="float32")
+    np.testing.assert_allclose(out["leaf_query"], student.encode(queries, "query"), atol=1e-5)
+    np.testing.assert_allclose(out["leaf_document"], student.encode(documents, "document"), atol=1e-5)
+    np.testing.assert_allclose(out["query"], student.encode(queries, "query"), atol=1e-5)
+    np.testing.assert_allclose(out["document"], teacher.encode(documents, "document"), atol=1e-5)
+    with pytest.raises(UsageError, match="is there already"):
+        export_router(leaf, teacher_folder, tmp_path / "pair")
+
+
+def test_an_index_of_the_store_answers_its_leaf_and_its_teacher_and_no_other(leaf, store, teacher_folder, tmp_path):
+    index = Index.from_store(EmbeddingStore.open(store), tmp_path / "index")
+    opened = EmbeddingStore.open(store)
+    documents = [row for row in opened.rows() if row.kind == "document"]
+    assert len(index) == len(documents)
+    for model in (leaf, teacher_folder):
+        assert len(Retriever.open(index=tmp_path / "index", model=model).search("w1 w2", k=3)) == 3
+    whole = open_teacher(teacher_folder)
+    found = index.search(whole.encode([documents[7].text], "document"), 1)
+    assert index.text(int(found.rows[0, 0])) == documents[7].text
+    other = open_teacher(teacher_folder, max_tokens=16)
+    with pytest.raises(SpaceMismatch, match="max_tokens: 32 .* 16"):
+        Retriever(other, index)
+
+
+class Stop(Exception):
+    """Ends a run in the middle, as a kill would."""
+
+
+def _losses(work):
+    lines = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if line["event"] == "step"]
+
+
+def test_a_resumed_run_repeats_the_unbroken_one_bit_for_bit_case_04(store, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    recipe = preset("layers:1", epochs=2, held_out=8, checkpoint_minutes=1e-9)
+    distil([store], recipe, tmp_path / "whole")
+    step = distiller._Run._step
+    for kill_at in (3, 11):
+        count = 0
+
+        def counted(self, rows, progress, kill_at=kill_at):
+            nonlocal count
+            count += 1
+            if count == kill_at:
+                raise Stop
+            return step(self, rows, progress)
+
+        out = tmp_path / f"broken-{kill_at}"
+        monkeypatch.setattr(distiller._Run, "_step", counted)
+        with pytest.raises(Stop):
+            distil([store], recipe, out)
+        monkeypatch.setattr(distiller._Run, "_step", step)
+        with pytest.raises(UsageError, match="--resume"):
+            distil([store], recipe, out)
+        with pytest.raises(RecipeError, match="learning_rate"):
+            distil([store], recipe.model_copy(update={"learning_rate": 1.0}), out, resume=True)
+        assert not out.exists()
+        distil([store], recipe, out, resume=True)
+        assert dict(_losses(out)) == dict(_losses(tmp_path / "whole"))
+        weights = [(path / "2_Dense" / "model.safetensors").read_bytes() for path in (out, tmp_path / "whole")]
+        assert weights[0] == weights[1]
+        again = distil([store], recipe, out, resume=True)  # a finished run is left as it is
+        assert again.steps == max(number for number, _ in _losses(out))
+
+
+def test_a_broken_checkpoint_gives_way_to_the_one_before_or_stops_case_04(store, tmp_path, monkeypatch):
+    recipe = preset("layers:1", epochs=2, held_out=8, checkpoint_minutes=1e-9)
+    step, count = distiller._Run._step, 0
+
+    def counted(self, rows, progress):
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise Stop
+        return step(self, rows, progress)
+
+    monkeypatch.setattr(distiller._Run, "_step", counted)
+    with pytest.raises(Stop):
+        distil([store], recipe, tmp_path / "leaf")
+    monkeypatch.setattr(distiller._Run, "_step", step)
+    older, newest = sorted((tmp_path / "leaf.run" / "checkpoints").iterdir())
+    from sentence_transformers import SentenceTransformer
+
+    assert SentenceTransformer(str(newest)).encode(["w1"]).shape == (1, 32)  # a checkpoint is a model
+    for broken in (older, newest):
+        whole = (broken / "training.pt").read_bytes()
+        (broken / "training.pt").write_bytes(whole[: len(whole) // 2])
+        if broken == older:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(distiller._Run, "train", lambda self: (_ for _ in ()).throw(Stop()))
+                with pytest.raises(Stop):
+                    distil([store], recipe, tmp_path / "leaf", resume=True)
+    with (
+        pytest.warns(UserWarning, match=r"training.pt: expected .* bytes"),
+        pytest.raises(CorruptData, match="training.pt"),
+    ):
+        distil([store], recipe, tmp_path / "leaf", resume=True)

@@ -7,8 +7,8 @@ import sys
 import warnings
 from typing import Any
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
 from leafkit.cli import demo, distil, embed, evaluate, export, importing, index, info, search
 from leafkit.cli.console import say
@@ -40,10 +40,10 @@ def main() -> None:
         code = app(standalone_mode=False)
     except LeafkitError as exc:
         _end(str(exc), exc.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, Abort):
         _end("interrupted: what was done is kept, run the same command again to go on", 130)
-    except click.ClickException as exc:
-        exc.show()
+    except TyperException as exc:
+        exc.show()  # type: ignore[attr-defined]  # every kind that typer raises has it
         sys.exit(exc.exit_code)
     except Exception as exc:  # noqa: BLE001  # the one place that catches broadly
         _end(f"a fault of leafkit's own, {exc!r}: please report it with the output under LEAFKIT_DEBUG=1", 1)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from leafkit.errors import StorageError
+from leafkit.errors import LeafkitError, StorageError
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -70,13 +70,14 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn what the disk refuses into a ``StorageError`` that names the place and what to do."""
     try:
         yield
-    except StorageError:
+    except LeafkitError:
         raise
     except OSError as exc:
-        if exc.errno is None or isinstance(exc, FileNotFoundError | InterruptedError):
+        if isinstance(exc, FileNotFoundError | InterruptedError):
             raise
+        # NumPy's own "N requested and M written" has no errno
         raise StorageError(
-            f"{path}: cannot write ({exc.strerror}). What was stored before is untouched: "
+            f"{path}: cannot write ({exc.strerror or exc}). What was stored before is untouched: "
             "free space or choose another folder, then run the same command again"
         ) from exc
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
-from tests.training.test_distiller import WORDS, teacher_folder, texts  # noqa: E402, F401  # a fixture
+from tests.training.test_distiller import WORDS, teacher_folder, texts  # noqa: F401  # a fixture
 
 
 def leafkit(*arguments, code=0):
@@ -104,8 +104,10 @@ def test_a_full_disk_is_one_clear_error_and_keeps_what_was_there(tmp_path, teach
     many.write_text(
         "".join(json.dumps({"text": " ".join(WORDS[n % 50 : n % 50 + 9]) + f" {n}"}) + "\n" for n in range(900))
     )
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); import signal;\
- signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from leafkit.cli.main import main; main()"
+    limited = (  # files of at most 20,000 bytes: what a full disk does, for one process
+        "import resource, signal; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from leafkit.cli.main import main; main()"
+    )
     command = [
         sys.executable,
         "-c",

@@ -18,8 +18,8 @@ FLAGS = {"level_scalar": [], "level_avx2": ["-mavx2", "-mfma"], "level_avx512": 
 @pytest.mark.parametrize("optimise", ["-O3", "-O0"])
 def test_a_level_file_holds_no_weak_code(tmp_path, family, level, optimise):
     source, out = ROOT / "csrc" / family / f"{level}.cpp", tmp_path / "level.o"
-    command = ["c++", "-std=c++20", optimise, "-ffp-contract=off", "-DLEAFKIT_X86=1", "-I", ROOT / "csrc", *FLAGS[level]]
-    subprocess.run([*command, "-c", source, "-o", out], check=True)
+    command = ["c++", "-std=c++20", optimise, "-ffp-contract=off", "-DLEAFKIT_X86=1", "-I", ROOT / "csrc"]
+    subprocess.run([*command, *FLAGS[level], "-c", source, "-o", out], check=True)
     symbols = subprocess.run(["nm", "-C", out], check=True, capture_output=True, text=True).stdout
     assert "kScore" in symbols or "kLoss" in symbols
     assert [line for line in symbols.splitlines() if " W " in line] == []

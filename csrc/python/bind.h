@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <atomic>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -32,21 +33,28 @@ inline int thread_count(int wanted) {
   return wanted > 0 ? wanted : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
-// Looks for Ctrl-C at most every 50 ms, from the thread that holds the call; throws when Python wants it to end.
+// Looks for Ctrl-C at most every 50 ms, from the thread that holds the call, and throws there when Python wants the
+// call to end; the other threads are told that the answer is not wanted any more.
 class Interrupt {
  public:
   Interrupt() : caller_(std::this_thread::get_id()), next_(std::chrono::steady_clock::now() + kEvery) {}
-  void operator()() {
-    if (std::this_thread::get_id() != caller_ || std::chrono::steady_clock::now() < next_) return;
-    next_ = std::chrono::steady_clock::now() + kEvery;
-    const py::gil_scoped_acquire hold;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  bool wanted() {
+    if (std::this_thread::get_id() == caller_ && std::chrono::steady_clock::now() >= next_) {
+      const py::gil_scoped_acquire hold;
+      if (PyErr_CheckSignals() != 0) {
+        ended_ = true;
+        throw py::error_already_set();
+      }
+      next_ = std::chrono::steady_clock::now() + kEvery;
+    }
+    return !ended_;
   }
 
  private:
   static constexpr std::chrono::milliseconds kEvery{50};
   std::thread::id caller_;
   std::chrono::steady_clock::time_point next_;
+  std::atomic<bool> ended_{false};
 };
 
 void bind_search(py::module_& module);

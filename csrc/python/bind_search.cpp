@@ -19,7 +19,7 @@ static py::tuple search(const Matrix& queries, const Matrix& documents, std::int
   {
     Interrupt interrupt;
     const py::gil_scoped_release release;
-    search_topk(q, d, k, thread_count(threads), chosen, scores_out, rows_out, [&] { interrupt(); });
+    search_topk(q, d, k, thread_count(threads), chosen, scores_out, rows_out, [&] { return interrupt.wanted(); });
   }
   return py::make_tuple(scores, rows);
 }

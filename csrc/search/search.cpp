@@ -32,11 +32,10 @@ Rows<const float> part(Rows<const float> rows, std::int64_t first, std::int64_t 
 
 // Scans documents [first, last) for a block of queries into their heaps, in rising row order.
 void scan(Rows<const float> queries, Rows<const float> documents, std::int64_t first, std::int64_t last,
-          ScoreBlock score, TopK* best, const std::function<void()>& poll) {
+          ScoreBlock score, TopK* best, const std::function<bool()>& wanted) {
   const std::int64_t step = block_rows(documents.dim);
   std::vector<float> scores(static_cast<std::size_t>(queries.count * step));
-  for (std::int64_t row = first; row < last; row += step) {
-    poll();
+  for (std::int64_t row = first; row < last && wanted(); row += step) {
     const Rows<const float> block = part(documents, row, std::min(step, last - row));
     score(queries, block, scores.data());
     for (std::int64_t q = 0; q < queries.count; ++q) {
@@ -57,7 +56,7 @@ void write(const std::vector<Scored>& found, float* scores, std::int64_t* rows) 
 }  // namespace
 
 void search_topk(Rows<const float> queries, Rows<const float> documents, std::int64_t k, int threads, Level level,
-                 float* scores, std::int64_t* rows, const std::function<void()>& poll) {
+                 float* scores, std::int64_t* rows, const std::function<bool()>& wanted) {
   const std::int64_t found = std::min(k, documents.count);
   if (found == 0 || queries.count == 0) return;
   const ScoreBlock score = kernel(level);
@@ -68,7 +67,7 @@ void search_topk(Rows<const float> queries, Rows<const float> documents, std::in
       const std::int64_t first = number * query_block;
       const std::int64_t count = std::min(query_block, queries.count - first);
       std::vector<TopK> best(static_cast<std::size_t>(count), TopK(found));
-      scan(part(queries, first, count), documents, 0, documents.count, score, best.data(), poll);
+      scan(part(queries, first, count), documents, 0, documents.count, score, best.data(), wanted);
       for (std::int64_t q = 0; q < count; ++q)
         write(best[static_cast<std::size_t>(q)].finish(), scores + (first + q) * found, rows + (first + q) * found);
     });
@@ -81,7 +80,7 @@ void search_topk(Rows<const float> queries, Rows<const float> documents, std::in
                                       std::vector<TopK>(static_cast<std::size_t>(queries.count), TopK(found)));
   parallel(runs, threads, [&](std::int64_t run) {
     const std::int64_t first = documents.count * run / runs, last = documents.count * (run + 1) / runs;
-    scan(queries, documents, first, last, score, best[static_cast<std::size_t>(run)].data(), poll);
+    scan(queries, documents, first, last, score, best[static_cast<std::size_t>(run)].data(), wanted);
   });
   for (std::int64_t q = 0; q < queries.count; ++q) {
     std::vector<Scored> all;

@@ -17,6 +17,7 @@ KINDS: tuple[Kind, ...] = ("query", "document")
 Similarity = Literal["cosine", "dot"]
 Origin = Literal["local", "http", "imported"]
 
+NAMED_ROWS = 5  # in an error
 NORM_TOLERANCE = 1e-2  # bfloat16 rounds each element by 2^-9: the norm of such a row is within 0.4 % of 1
 
 
@@ -74,6 +75,11 @@ class EmbeddingSpace:
             raise UsageError(f"a space needs at least 1 dim, got {self.dim}")
         if self.similarity not in ("cosine", "dot"):
             raise UsageError(f'similarity is "cosine" or "dot", got {self.similarity!r}')
+        if self.similarity == "cosine" and not self.normalized:
+            raise UsageError(
+                "a cosine space holds vectors of unit length, so that inner products are cosines: normalise the vectors"
+                " and say normalized=True, or say similarity='dot'"
+            )
 
     @property
     def id(self) -> str:
@@ -108,14 +114,15 @@ class EmbeddingSpace:
             raise UsageError(f"a prefix is between 1 and {self.dim} dims wide, got {width}")
         return self if width == self.dim else replace(self, dim=width, truncate=width)
 
-    def first_bad_row(self, vectors: NDArray[np.floating[Any]]) -> tuple[int, str] | None:
+    def first_bad_row(self, vectors: NDArray[np.floating[Any]], *, first: int = 0) -> tuple[int, str] | None:
         """Find the first row that is no vector of this space.
 
         Args:
             vectors: (N, D), any float dtype.
+            first: number of the first row, for the text.
 
         Returns:
-            The row and what is wrong with it ("holds NaN", "has norm 0.2, expected 1"), or None.
+            The row and what is wrong with it ("holds NaN", "has norm 0.2, expected 1"; other rows named), or None.
         """
         rows = np.asarray(vectors, dtype=np.float32)
         norms = np.linalg.norm(rows.astype(np.float64, copy=False), axis=1)
@@ -124,12 +131,18 @@ class EmbeddingSpace:
             wrong |= np.abs(norms - 1.0) > NORM_TOLERANCE
         if not wrong.any():
             return None
-        row = int(np.argmax(wrong))
+        row, *others = (int(number) for number in np.flatnonzero(wrong))
         if np.isnan(rows[row]).any():
-            return row, "holds NaN"
-        if not np.isfinite(norms[row]):
-            return row, "holds an infinite value"
-        return row, f"has norm {norms[row]:.4g}, expected 1 in a normalised space"
+            reason = "holds NaN"
+        elif not np.isfinite(norms[row]):
+            reason = "holds an infinite value"
+        else:
+            reason = f"has norm {norms[row]:.4g}, expected 1 in a normalised space"
+        if others:
+            named = ", ".join(str(first + number) for number in others[:NAMED_ROWS])
+            more = f" and {len(others) - NAMED_ROWS} more" if len(others) > NAMED_ROWS else ""
+            reason += f" (bad are also rows {named}{more})"
+        return row, reason
 
     def to_json(self) -> dict[str, Any]:
         """Give the space as JSON values, with its id."""

@@ -62,7 +62,7 @@ def checked_rows(
         raise TeacherError(
             f"the teacher gave shape {rows.shape} for {len(ids)} texts, expected ({len(ids)}, {space.dim})"
         )
-    if (bad := space.first_bad_row(rows)) is not None:
+    if (bad := space.first_bad_row(rows, first=first_row)) is not None:
         row, reason = bad
         raise TeacherError(
             f"the teacher's row {first_row + row} (text {ids[row]}) {reason}. Rows before it are kept: "

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from leafkit.errors import MissingExtra, ModelError, TeacherError
-from leafkit.space import EmbeddingSpace, Kind, Prompts, TeacherId
+from leafkit.space import EmbeddingSpace, Kind, Prompts, Similarity, TeacherId
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -97,6 +97,8 @@ def open_teacher(
 ) -> SentenceEncoder:
     """Open a sentence-transformers model as a teacher.
 
+    A model whose similarity is the cosine gives vectors of unit length, whether it normalises them itself or not.
+
     Args:
         model: a hub name (``sentence-transformers/all-MiniLM-L6-v2``) or a local folder.
         prompts: what to put before texts of each kind; the model's own configuration if not given.
@@ -104,9 +106,14 @@ def open_teacher(
         precision: ``auto`` computes in bfloat16 where the CPU has it.
 
     Raises:
-        ModelError: there is no such model, it has no tokenizer, or it gives no sentence embedding.
+        ModelError: there is no such model, it has no tokenizer, or its similarity is neither cosine nor dot.
     """
     loaded, folder = load_model(model)
+    similarity = _similarity(loaded, model)
+    if similarity == "cosine" and type(loaded[-1]).__name__ != "Normalize":
+        from sentence_transformers.base.modules import Normalize
+
+        loaded.append(Normalize())  # what the cosine would do with the vectors anyway
     own = Prompts(loaded.prompts.get("query") or "", loaded.prompts.get("document") or "")
     limit = _token_limit(loaded)
     if max_tokens is not None and limit is not None and max_tokens > limit:
@@ -115,11 +122,18 @@ def open_teacher(
         teacher=TeacherId(Path(model).name, content_hash(folder)),
         dim=int(loaded.get_embedding_dimension()),
         normalized=type(loaded[-1]).__name__ == "Normalize",
-        similarity="dot" if loaded.similarity_fn_name in ("dot", "dot_product") else "cosine",
+        similarity=similarity,
         prompts=own if prompts is None else prompts,
         max_tokens=limit if max_tokens is None else max_tokens,
     )
     return SentenceEncoder(loaded, space, f"teacher-{space.id}", precision)
+
+
+def _similarity(loaded: SentenceTransformer, model: str | Path) -> Similarity:
+    name = loaded.similarity_fn_name
+    if name in ("cosine", "dot"):
+        return cast(Similarity, name)
+    raise ModelError(f"{model}: its similarity is {name}: leafkit searches by cosine or dot")
 
 
 def load_model(model: str | Path) -> tuple[SentenceTransformer, Path]:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
-from tests.training.test_distiller import WORDS, teacher_folder, texts  # noqa: F401  # a fixture
+from tests.tiny import WORDS, texts
 
 
 def leafkit(*arguments, code=0):
@@ -42,7 +42,7 @@ def test_info_says_what_answers():
     assert forced["native_backend"] == "numpy"
 
 
-def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):  # noqa: F811  # the fixture
+def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     beir = tmp_path / "small"
     (beir / "qrels").mkdir(parents=True)
     documents = [row.text for row in texts(60)]
@@ -73,7 +73,7 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):  # noqa: F81
     assert (tmp_path / "report" / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
 
 
-def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):  # noqa: F811
+def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "x"}\n{"text": null}\n')
     store = tmp_path / "s"
@@ -95,7 +95,7 @@ def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):  # noqa:
     assert not list(tmp_path.glob("l*"))
 
 
-def test_a_full_disk_is_one_clear_error_and_keeps_what_was_there(tmp_path, teacher_folder):  # noqa: F811
+def test_a_full_disk_is_one_clear_error_and_keeps_what_was_there(tmp_path, teacher_folder):
     good = tmp_path / "good.jsonl"
     good.write_text('{"text": "w1"}\n')
     store = tmp_path / "s"

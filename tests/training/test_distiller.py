@@ -10,60 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
 import leafkit.training.distiller as distiller  # noqa: E402  # after the skip
-from leafkit.errors import CorruptData, RecipeError, SpaceMismatch, UsageError  # noqa: E402
+from leafkit.errors import CorruptData, RecipeError, UsageError  # noqa: E402
 from leafkit.export import export_router  # noqa: E402
-from leafkit.index import Index, Retriever  # noqa: E402
-from leafkit.store import EmbeddingStore, Row, embed_texts  # noqa: E402
 from leafkit.students import open_student  # noqa: E402
 from leafkit.teachers import open_teacher  # noqa: E402
 from leafkit.training import distil, preset  # noqa: E402
-
-WORDS = [f"w{number}" for number in range(60)]
-
-
-@pytest.fixture(scope="session")
-def teacher_folder(tmp_path_factory):
-    """A BERT of three layers and width 32 with a word tokenizer and prompts, saved by sentence-transformers."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Normalize, Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path_factory.mktemp("models") / "tiny-teacher"
-    plain = folder.with_name("plain")
-    plain.mkdir()
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "find", ":", *WORDS]
-    (plain / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(str(plain / "vocab.txt")).save_pretrained(plain)
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, initializer_range=0.5,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(plain)
-    transformer = Transformer(str(plain), max_seq_length=32)
-    model = SentenceTransformer(modules=[transformer, Pooling(32), Normalize()], device="cpu")
-    model.prompts = {"query": "find: ", "document": ""}
-    model.save(str(folder))
-    return folder
-
-
-def texts(count):
-    random = np.random.default_rng(5)
-    kinds = ("query", "document")
-    return [
-        Row(" ".join(random.choice(WORDS, random.integers(1, 20))), kinds[number % 3 > 0], str(number))
-        for number in range(count)
-    ]
-
-
-@pytest.fixture(scope="session")
-def store(teacher_folder, tmp_path_factory):
-    teacher = open_teacher(teacher_folder)
-    folder = tmp_path_factory.mktemp("stores") / "texts.store"
-    opened = EmbeddingStore.create(folder, teacher.space, model=str(teacher_folder))
-    embed_texts(teacher, texts(300), opened)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -75,29 +26,6 @@ def leaf(store, tmp_path_factory):
     assert min(report.cosine_start, report.cosine_end) > 0.3
     assert not out.with_name("leaf.run").exists()
     return out
-
-
-def test_the_prompts_are_the_models_and_reach_the_tokenizer_case_01(teacher_folder):
-    teacher = open_teacher(teacher_folder)
-    assert teacher.space.prompts.query == "find: "
-    plain = teacher.model.encode(["find: w1 w2"], normalize_embeddings=True)
-    np.testing.assert_allclose(teacher.encode(["w1 w2"], "query"), plain, atol=1e-5)
-    assert np.abs(teacher.encode(["w1 w2"], "document") - plain).max() > 1e-3
-
-
-def test_vectors_do_not_depend_on_their_batch_and_come_in_order(teacher_folder):
-    teacher = open_teacher(teacher_folder, precision="float32")
-    rows = [row.text for row in texts(70)]
-    together = teacher.encode(rows, "document")
-    np.testing.assert_allclose(together, np.concatenate([teacher.encode([r], "document") for r in rows]), atol=1e-5)
-
-
-def test_cut_texts_are_counted_exactly_case_02(teacher_folder):
-    teacher = open_teacher(teacher_folder)  # a limit of 32 tokens, two of them special
-    vectors = teacher.encode([" ".join(["w1"] * count) for count in (5, 30, 31, 50)], "document")
-    assert teacher.truncated == 2
-    np.testing.assert_allclose(vectors[1], vectors[2], atol=1e-5)
-    np.testing.assert_allclose(vectors[1], vectors[3], atol=1e-5)
 
 
 def test_a_static_leaf_comes_close_and_is_plain(store, tmp_path):
@@ -130,21 +58,6 @@ np.savez({str(tmp_path / "out.npz")!r},
     np.testing.assert_allclose(out["document"], teacher.encode(documents, "document"), atol=1e-5)
     with pytest.raises(UsageError, match="is there already"):
         export_router(leaf, teacher_folder, tmp_path / "pair")
-
-
-def test_an_index_of_the_store_answers_its_leaf_and_its_teacher_and_no_other(leaf, store, teacher_folder, tmp_path):
-    index = Index.from_store(EmbeddingStore.open(store), tmp_path / "index")
-    opened = EmbeddingStore.open(store)
-    documents = [row for row in opened.rows() if row.kind == "document"]
-    assert len(index) == len(documents)
-    for model in (leaf, teacher_folder):
-        assert len(Retriever.open(index=tmp_path / "index", model=model).search("w1 w2", k=3)) == 3
-    whole = open_teacher(teacher_folder)
-    found = index.search(whole.encode([documents[7].text], "document"), 1)
-    assert index.text(int(found.rows[0, 0])) == documents[7].text
-    other = open_teacher(teacher_folder, max_tokens=16)
-    with pytest.raises(SpaceMismatch, match="max_tokens: 32 .* 16"):
-        Retriever(other, index)
 
 
 class Stop(Exception):

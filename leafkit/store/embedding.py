@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -36,6 +36,30 @@ class EmbedReport:
     seconds: float
 
 
+@dataclass
+class Intake:
+    """Tells texts that a store needs from those it has and those that came before in this run, and counts them."""
+
+    store: EmbeddingStore
+    known: int = 0
+    repeated: int = 0
+    own: set[bytes] = field(default_factory=set)
+
+    def fresh(self, rows: Sequence[TextLike]) -> list[int]:
+        """Places of the rows that are to be added."""
+        places = []
+        for place, row in enumerate(rows):
+            key = text_key(row.kind, row.text)
+            if key in self.own:
+                self.repeated += 1
+            elif self.store.holds(row.kind, row.text):
+                self.known += 1
+            else:
+                self.own.add(key)
+                places.append(place)
+        return places
+
+
 def embed_texts(
     teacher: Teacher,
     texts: Iterable[TextLike],
@@ -63,22 +87,11 @@ def embed_texts(
     """
     store.space.require_compatible(teacher.space, ours=str(store.folder), theirs="the teacher")
     start, cut_before = time.monotonic(), _truncated(teacher)
-    seen = embedded = known = 0
-    own: set[bytes] = set()
-    repeated = 0
-    stream = iter(texts)
+    seen = embedded = 0
+    intake, stream = Intake(store), iter(texts)
     with writer_lock(store.folder):
         while window := list(islice(stream, WINDOW)):
-            fresh: list[tuple[int, TextLike]] = []
-            for number, row in enumerate(window, seen):
-                key = text_key(row.kind, row.text)
-                if key in own:
-                    repeated += 1
-                elif store.holds(row.kind, row.text):
-                    known += 1
-                else:
-                    own.add(key)
-                    fresh.append((number, row))
+            fresh = [(seen + place, window[place]) for place in intake.fresh(window)]
             done = seen + len(window) - len(fresh)
             seen += len(window)
             for count in _embed_window(teacher, fresh, store):
@@ -88,7 +101,7 @@ def embed_texts(
                 on_progress(Progress("embed", done, max(total, seen), f"{rate:.1f} texts/s"))
     cut_after = _truncated(teacher)
     truncated = None if cut_before is None or cut_after is None else cut_after - cut_before
-    return EmbedReport(embedded, known, repeated, truncated, time.monotonic() - start)
+    return EmbedReport(embedded, intake.known, intake.repeated, truncated, time.monotonic() - start)
 
 
 def _embed_window(teacher: Teacher, fresh: list[tuple[int, TextLike]], store: EmbeddingStore) -> Iterable[int]:

@@ -16,8 +16,8 @@ from leafkit.errors import InputError, ShapeMismatch
 from leafkit.io import read_texts, read_vectors
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import EmbeddingSpace, Kind
-from leafkit.store.embedding import EmbedReport
-from leafkit.store.store import EmbeddingStore, TextLike, text_key
+from leafkit.store.embedding import EmbedReport, Intake
+from leafkit.store.store import EmbeddingStore, TextLike
 
 
 def import_vectors(
@@ -53,25 +53,15 @@ def import_vectors(
     start = time.monotonic()
     pairs = [_checked_pair(t, v, space, kind) for t, v in zip(texts, vectors, strict=True)]
     target = EmbeddingStore.open_or_create(store, replace(space, origin="imported"), model=model)
-    total, done, added, known, repeated = sum(len(rows) for rows, _ in pairs), 0, 0, 0, 0
-    own: set[bytes] = set()
+    total, done, added, intake = sum(len(rows) for rows, _ in pairs), 0, 0, Intake(target)
     with writer_lock(target.folder):
         for rows, matrix in pairs:
-            fresh = []
-            for number, row in enumerate(rows):
-                key = text_key(row.kind, row.text)
-                if key in own:
-                    repeated += 1
-                elif target.holds(row.kind, row.text):
-                    known += 1
-                else:
-                    own.add(key)
-                    fresh.append(number)
+            fresh = intake.fresh(rows)
             if fresh:
                 target.add([rows[number] for number in fresh], matrix[fresh])
             added, done = added + len(fresh), done + len(rows)
             on_progress(Progress("import", done, total))
-    return EmbedReport(added, known, repeated, None, time.monotonic() - start)
+    return EmbedReport(added, intake.known, intake.repeated, None, time.monotonic() - start)
 
 
 def _checked_pair(

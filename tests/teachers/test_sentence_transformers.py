@@ -68,3 +68,14 @@ def test_the_prompts_of_a_real_model_are_used(models):
     for kind, prompt in (("query", "query: "), ("document", "passage: ")):
         plain = teacher.model.encode([prompt + "how deep do oak roots grow"], prompt="")
         np.testing.assert_allclose(teacher.encode(["how deep do oak roots grow"], kind), plain, atol=1e-5)
+
+
+def test_bfloat16_vectors_agree_with_float32_ones(models):
+    rows = ["moss", "how deep do oak roots grow", "Oak roots stay mostly in the top metre of soil. " * 8]
+    exact, rounded = (
+        open_teacher(models / "paraphrase-MiniLM-L3-v2", precision=precision).encode(rows, "document")
+        for precision in ("float32", "bfloat16")
+    )
+    assert ((exact * rounded).sum(axis=1) >= 0.999).all()
+    assert np.abs(exact - rounded).max() > 1e-5  # it was another computation
+    np.testing.assert_allclose(np.linalg.norm(rounded, axis=1), 1, atol=1e-5)  # normalised in float32

@@ -1,13 +1,10 @@
 """Alignment losses, value and gradient, beside eager torch: steps/s and the largest difference of the gradients."""
 
-import os
-
 from form import arguments, finish, median_seconds, row
 
 
 def main() -> None:
     options = arguments(__doc__)
-    os.environ["LEAFKIT_NUM_THREADS"] = str(options.threads)
     import torch
 
     from leafkit.ops.torch import alignment_loss

@@ -1,7 +1,5 @@
 """Exact float32 search beside FAISS's flat index, torch and NumPy: queries/s, recall@10 against float64."""
 
-import os
-
 import numpy as np
 from form import arguments, finish, median_seconds, row
 
@@ -15,7 +13,6 @@ def clustered(rows: int, dim: int, seed: int) -> np.ndarray:
 
 def main() -> None:
     options = arguments(__doc__)
-    os.environ["LEAFKIT_NUM_THREADS"] = str(options.threads)
     import torch
 
     from leafkit import ops

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -10,13 +11,19 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import threadpoolctl
+
 
 def arguments(description: str) -> argparse.Namespace:
+    """Read the options; NumPy's BLAS and leafkit get as many threads as the others will."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="small sizes, a minute")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the rows there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    threadpoolctl.threadpool_limits(options.threads)
+    os.environ["LEAFKIT_NUM_THREADS"] = str(options.threads)
+    return options
 
 
 def median_seconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -63,6 +63,8 @@ def load_collection(folder: str | Path, *, split: str = "test") -> Collection:
     qrels = read_qrels(folder, split)
     documents = tuple(read_corpus(folder))
     queries = {row.id: row for row in read_queries(folder)}
+    if not any(row.text.strip() for row in documents):
+        raise InputError(f"all {len(documents)} documents are empty: there is nothing to find", path=folder)
     _require_known(folder, split, qrels, set(queries), {row.id for row in documents})
     return Collection(
         name=folder.resolve().name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leafkit.blocks.manifest import CHECKED_ON_OPEN_BYTES, MANIFEST, BlockEntry, FileEntry, Manifest
-from leafkit.errors import CorruptData, IndexLocked, ShapeMismatch
+from leafkit.blocks.manifest import CHECKED_ON_OPEN_BYTES, BlockEntry, FileEntry, Manifest
+from leafkit.errors import CorruptData, IndexLocked, ShapeMismatch, UsageError
 from leafkit.io.atomic import new_folder, storage_errors
 from leafkit.io.vectors import read_npy
 from leafkit.space import EmbeddingSpace
@@ -23,7 +24,8 @@ from leafkit.space import EmbeddingSpace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VECTORS, ROWS = "vectors.npy", "rows.parquet"
+VECTORS, ROWS, LOCK = "vectors.npy", "rows.parquet", ".lock"
+NAME = re.compile(r"\d{6,}-[0-9a-f]{8}")  # of a block's folder
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,14 @@ class Blocks:
 
     @classmethod
     def create(cls, folder: Path, *, format: str, space: EmbeddingSpace, user: dict[str, Any]) -> Blocks:
-        """Make an empty folder of blocks; one that holds a manifest already is refused."""
-        if (folder / MANIFEST).exists():
-            raise CorruptData(folder, expected="no folder of blocks", found="one", hint="Open it, or remove it first")
+        """Make an empty folder of blocks.
+
+        Raises:
+            UsageError: the folder holds something already, blocks or a user's own files.
+        """
+        there = [path.name for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
+        if there:
+            raise UsageError(f"{folder}: holds {there[0]!r} and is no {format} folder: choose a new or empty folder")
         manifest = Manifest(format, space, user=user)
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +78,18 @@ class Blocks:
         """
         manifest = Manifest.read(folder, format=format)
         return cls(folder, manifest, [_open_block(folder, entry, manifest.space.dim) for entry in manifest.blocks])
+
+    def refresh(self) -> bool:
+        """Take in what another writer committed; called by a writer that holds the lock. True if there was anything."""
+        manifest = Manifest.read(self.folder, format=self.manifest.format)
+        if manifest == self.manifest:
+            return False
+        there = {block.entry.name: block for block in self.blocks}
+        self.blocks = [
+            there.get(entry.name) or _open_block(self.folder, entry, manifest.space.dim) for entry in manifest.blocks
+        ]
+        self.manifest = manifest
+        return True
 
     def append(
         self,
@@ -112,7 +131,8 @@ class Blocks:
         """Remove folders that no manifest names: left by a killed writer, or replaced."""
         named = {entry.name for entry in self.manifest.blocks}
         for path in (self.folder / "blocks").iterdir():
-            if path.name not in named:
+            ours = NAME.fullmatch(path.name) or (path.name.startswith(".") and path.name.endswith(".tmp"))
+            if ours and path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -121,7 +141,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
     """Hold the one writer's place of a folder; the kernel gives it back when the process ends, however it ends."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -96,6 +96,8 @@ class Manifest:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
             raise CorruptData(folder, expected=f"a {format} folder with {MANIFEST}", found="no manifest") from None
+        except OSError as exc:
+            raise CorruptData(path, expected="a file", found=exc.strerror or str(exc)) from exc
         except ValueError as exc:
             raise CorruptData(path, expected="JSON", found=f"something else ({exc})") from exc
         if not isinstance(value, dict) or value.get("format") != format:

@@ -27,7 +27,7 @@ def tell(message: str) -> None:
 
 def tell_json(value: object) -> None:
     """Write a result for machines."""
-    tell(json.dumps(value, ensure_ascii=False, indent=1))
+    tell(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 @contextlib.contextmanager

@@ -19,13 +19,15 @@ def distill(
     base: Annotated[
         str | None, typer.Option(help="Model to cut layers or tokens from; the teacher if not given.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.run, if there is one.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="If OUT is finished already, say so and end well.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Texts a step; 32 (256 for static).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate; 2e-4 (3e-3 for static).")] = None,
     seed: Annotated[int, typer.Option(help="Of the order of texts.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")] = False,
 ) -> None:
     """Train a student into its teacher's space. Ten minutes, unless --minutes or --epochs say otherwise.
+
+    A run that was cut off goes on when the same command is given again.
 
     Example: leafkit distill --store notes.store --student layers:3 --out leaf --minutes 10
     """

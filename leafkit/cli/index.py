@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from leafkit.index import Index
+    from leafkit.io import TextRow
 
 app = typer.Typer(help="Make indexes for search.", no_args_is_help=True)
 
@@ -49,6 +50,19 @@ def create(
     tell(f"{out}: {len(index)} documents, {index.space.dim} dims")
 
 
+def _require_indexable(documents: list[TextRow]) -> None:
+    """Refuse before anything is embedded what no index can hold."""
+    from leafkit.errors import InputError
+
+    seen: dict[str, str] = {}
+    for row in documents:
+        if row.kind != "document":
+            raise InputError(f"{row.place}: is a {row.kind}, an index holds documents")
+        if row.id in seen:
+            raise InputError(f"{row.place}: the id {row.id!r} stands at {seen[row.id]} already: give each its own")
+        seen[row.id] = row.place
+
+
 def _of_corpus(corpus: Path, model: str, out: Path) -> Index:
     import shutil
 
@@ -61,9 +75,10 @@ def _of_corpus(corpus: Path, model: str, out: Path) -> Index:
     from leafkit.teachers import open_teacher
 
     documents = list(read_texts([corpus], kind="document"))
+    _require_indexable(documents)
     is_leaf = student_space(Path(model)) is not None
     encoder = open_student(model) if is_leaf else open_teacher(model)
-    aside = out.with_name(out.name + ".embedding")  # a killed run goes on from here
+    aside = out.absolute().with_name(f".{out.absolute().name}.embedding")  # a killed run goes on from here
     store = EmbeddingStore.open_or_create(aside, encoder.space, made_by=encoder.fingerprint)
     with progress_bar() as on_progress:
         embed_texts(encoder, documents, store, total=len(documents), on_progress=on_progress)

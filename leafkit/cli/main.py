@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -12,7 +13,7 @@ from typer.exceptions import Abort, TyperException
 
 from leafkit.cli import demo, distil, embed, evaluate, export, importing, index, info, search
 from leafkit.cli.console import say
-from leafkit.errors import LeafkitError
+from leafkit.errors import LeafkitError, StorageError
 
 app = typer.Typer(
     name="leafkit",
@@ -32,20 +33,27 @@ app.command("export")(export.export)
 app.command("demo")(demo.demo)
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run a command; a typed error is one line on stderr and its own exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing of ours forks after tokenising
     warnings.showwarning = _warn
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
     except LeafkitError as exc:
         _end(str(exc), exc.exit_code)
     except (KeyboardInterrupt, Abort):
-        _end("interrupted: what was done is kept, run the same command again to go on", 130)
+        _end("interrupted: what was done is kept, run the same command again to go on", INTERRUPTED)
     except TyperException as exc:
         exc.show()  # type: ignore[attr-defined]  # every kind that typer raises has it
         sys.exit(exc.exit_code)
     except Exception as exc:  # noqa: BLE001  # the one place that catches broadly
+        if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:  # of stdout: files say StorageError themselves
+            _end(f"the output cannot be written ({exc.strerror})", StorageError.exit_code)
         _end(f"a fault of leafkit's own, {exc!r}: please report it with the output under LEAFKIT_DEBUG=1", 1)
     sys.exit(code if isinstance(code, int) else 0)
 

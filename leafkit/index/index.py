@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.blocks import Blocks, writer_lock
-from leafkit.errors import InputError
+from leafkit.errors import CorruptData, InputError
 from leafkit.ops import TopK, search_topk
 from leafkit.space import EmbeddingSpace
 from leafkit.store import EmbeddingStore, text_key
@@ -47,9 +48,12 @@ class Index:
         """Open an index.
 
         Raises:
-            CorruptData: the folder holds no index, or a file is not what the manifest says.
+            CorruptData: the folder holds no index or an unfinished one, or a file is not what the manifest says.
         """
-        return cls(Blocks.open(Path(folder), format=FORMAT))
+        blocks = Blocks.open(Path(folder), format=FORMAT)
+        if len(blocks) == 0:
+            raise CorruptData(folder, expected="documents", found="none", hint="Its making was cut off: make it again")
+        return cls(blocks)
 
     @classmethod
     def create(
@@ -78,7 +82,7 @@ class Index:
         if not ids:
             raise InputError("there are no documents to index", path=path)
         if len(set(ids)) != len(ids):
-            twice = next(name for place, name in enumerate(ids) if name in ids[:place])
+            twice = next(name for name, count in Counter(ids).items() if count > 1)
             raise InputError(f"the id {twice!r} names two documents", path=path)
         if (bad := space.first_bad_row(vectors)) is not None:
             raise InputError(f"row {bad[0]} ({ids[bad[0]]!r}) {bad[1]}", path=path)

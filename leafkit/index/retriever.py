@@ -9,7 +9,7 @@ from pathlib import Path
 from leafkit.errors import InputError
 from leafkit.index.index import Index
 from leafkit.students import open_encoder
-from leafkit.teachers import Teacher
+from leafkit.teachers import Teacher, checked_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class Retriever:
         """Find the k documents nearest to a query, best first.
 
         Raises:
-            InputError: the query is blank.
+            InputError: the query is blank, or no UTF-8.
+            TeacherError: the encoder gave no vector for it.
         """
         return self.search_batch([query], k)[0]
 
@@ -56,7 +57,10 @@ class Retriever:
         for number, query in enumerate(queries):
             if not query.strip():
                 raise InputError(f"query {number} is blank: give it words")
-        found = self.index.search(self.encoder.encode(queries, "query"), k)
+            if not query.isascii() and query != query.encode("utf-8", "replace").decode("utf-8"):
+                raise InputError(f"query {number} holds bytes that are no UTF-8: {query!r}")
+        vectors = checked_rows(self.encoder.encode(queries, "query"), self.index.space, [repr(q) for q in queries])
+        found = self.index.search(vectors, k)
         return [
             [
                 Hit(place, float(score), self.index.ids[row], self.index.text(int(row)))

@@ -72,14 +72,21 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except LeafkitError:
         raise
-    except OSError as exc:
-        if isinstance(exc, FileNotFoundError | InterruptedError):
+    except Exception as exc:
+        if not _says_the_disk_refused(exc):
             raise
         # NumPy's own "N requested and M written" has no errno
         raise StorageError(
-            f"{path}: cannot write ({exc.strerror or exc}). What was stored before is untouched: "
+            f"{path}: cannot write ({getattr(exc, 'strerror', None) or exc}). What was stored before is untouched: "
             "free space or choose another folder, then run the same command again"
         ) from exc
+
+
+def _says_the_disk_refused(exc: Exception) -> bool:
+    """An OSError; or what the writers of weights, in other languages, make of one."""
+    if isinstance(exc, OSError):
+        return not isinstance(exc, InterruptedError)
+    return "os error" in str(exc) or "PytorchStreamWriter" in str(exc)
 
 
 def _scratch_beside(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from leafkit.io.lines import numbered_lines
 from leafkit.io.texts import Kind, TextRow, read_file
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+INTEGER = re.compile(r"[+-]?[0-9]+")
+LARGEST_GRADE = 1_000_000  # trec_eval counts in 32 bits, and 2^grade is a gain to some
 QRELS_SUFFIXES = (".tsv", ".tsv.gz", ".txt")
 
 
@@ -75,9 +78,9 @@ def read_qrels_file(path: Path) -> dict[str, dict[str, int]]:
             raise InputError(f"{len(cells)} columns, 3 or 4 expected", path=path, line=line)
         query, document, grade = cells[0], cells[-2], cells[-1]
         if not _is_integer(grade):
-            if line == 1 and not any(cell.lstrip("+-").isdigit() for cell in cells):
+            if line == 1 and not any(INTEGER.fullmatch(cell) for cell in cells):
                 continue  # a header: no cell of it is a number
-            raise InputError(f"grade {grade!r} is no integer", path=path, line=line)
+            raise InputError(f"grade {grade!r} is no integer of at most {LARGEST_GRADE}", path=path, line=line)
         of_query = judged.setdefault(query, {})
         if document in of_query and of_query[document] != int(grade):
             raise InputError(
@@ -92,7 +95,7 @@ def read_qrels_file(path: Path) -> dict[str, dict[str, int]]:
 
 
 def _is_integer(text: str) -> bool:
-    return text.strip().lstrip("+-").isdigit() and text.isascii()
+    return INTEGER.fullmatch(text.strip()) is not None and abs(int(text)) <= LARGEST_GRADE
 
 
 def _unique(path: Path, kind: Kind) -> Iterator[TextRow]:

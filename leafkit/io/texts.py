@@ -58,6 +58,8 @@ def _read_all(paths: Iterable[Path], kind: Kind | None, text_field: str) -> Iter
     from leafkit.io.beir import is_beir_folder
 
     for path in paths:
+        if not path.exists():
+            raise InputError("there is no such file or folder", path=path)
         if not path.is_dir():
             yield from _nonempty(path, read_file(path, kind=kind or "document", text_field=text_field))
         elif is_beir_folder(path):
@@ -124,7 +126,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             record = json.loads(text)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise InputError(f"is not JSON ({exc}): {text[:60]!r}", path=path, line=line) from exc
         if not isinstance(record, dict):
             raise InputError(f"expected a JSON object, found {_kind_of(record)}", path=path, line=line)
@@ -144,6 +146,7 @@ def _table(path: Path, text_field: str, *, tab: bool) -> Iterator[tuple[int, dic
     line, header = next(rows, (0, []))
     if tab and len(header) == 2 and not header[0].isidentifier():
         rows, header = chain([(line, header)], rows), ["_id", text_field]  # no header: id and text, as MS MARCO has it
+    _check_names(header, path)
     if text_field not in header:
         raise InputError(
             f"has no column {text_field!r} (columns: {', '.join(header)}). Name it with --text-field", path=path
@@ -177,27 +180,44 @@ def _parquet(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as exc:
-        raise InputError(f"is not parquet ({str(exc).splitlines()[0]})", path=path) from exc
+        raise InputError(f"is not parquet ({_first_line(exc)})", path=path) from exc
     names = file.schema_arrow.names
+    _check_names(names, path)
     if text_field not in names:
         raise InputError(
             f"has no column {text_field!r} (columns: {', '.join(names)}). Name it with --text-field", path=path
         )
     wanted = [name for name in dict.fromkeys((text_field, "kind", "_id", "id", "title")) if name in names]
     number = 0
-    for batch in file.iter_batches(columns=wanted):
-        for record in batch.to_pylist():
-            yield number, record  # rows of a table are counted from 0
-            number += 1
+    try:
+        for batch in file.iter_batches(columns=wanted):
+            for record in batch.to_pylist():
+                yield number, record  # rows of a table are counted from 0
+                number += 1
+    except (OSError, UnicodeDecodeError) as exc:  # pyarrow's own errors are OSErrors where a page is damaged
+        raise InputError(f"is damaged, or not UTF-8 ({_first_line(exc)})", path=path, line=number) from exc
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).splitlines()[0]
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        raise InputError(f"has two columns called {twice[0]!r}: rename one", path=path)
 
 
 def _row(record: dict[str, Any], path: Path, line: int, kind: Kind, text_field: str, empty_allowed: bool) -> TextRow:
     text = _text(record, path, line, text_field)
-    joined = join_title(_title(record, path, line), text)
+    title = "" if text_field == "title" else _title(record, path, line)
+    joined = join_title(title, text)
     if not joined and not empty_allowed:
         raise InputError(f'"{text_field}" is empty: give it words, or remove the row', path=path, line=line)
     _check_length(joined, path, line)
-    return TextRow(joined, _kind(record, path, line, kind), _id(record, path, line), f"{path}:{line}")
+    name = _id(record, path, line)
+    _check_characters(name, path, line)
+    return TextRow(joined, _kind(record, path, line, kind), name, f"{path}:{line}")
 
 
 def join_title(title: str, text: str) -> str:
@@ -249,6 +269,10 @@ def _check_length(text: str, path: Path, line: int) -> None:
         raise InputError(
             f"a text of {len(text)} characters, at most {LONGEST_TEXT}: cut it into passages", path=path, line=line
         )
+    _check_characters(text, path, line)
+
+
+def _check_characters(text: str, path: Path, line: int) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as exc:

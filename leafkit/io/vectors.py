@@ -30,7 +30,8 @@ def read_vectors(path: str | Path, *, column: str | None = None) -> NDArray[np.f
     if not file.is_file():
         raise InputError("there is no such file", path=file)
     if file.suffix == ".npy":
-        return read_npy(file)
+        vectors = read_npy(file)
+        return _single(vectors, file) if vectors.dtype == np.float64 else vectors
     if file.suffix == ".parquet":
         return _parquet_column(file, column)
     raise InputError(f"vectors are read from .npy and .parquet, not {file.suffix!r}", path=file)
@@ -52,8 +53,10 @@ def read_npy(path: Path) -> NDArray[np.floating[Any]]:
         except (ValueError, EOFError) as exc:
             raise CorruptData(path, expected="a whole .npy header", found=f"{size} bytes ({exc})") from exc
         start = file.tell()
-    if dtype.name not in FLOATS:
-        raise InputError(f"holds {dtype.name}, expected {', '.join(FLOATS)}", path=path)
+    if dtype.name not in FLOATS or not dtype.isnative:
+        raise InputError(
+            f"holds {dtype.name} ({dtype.str}), expected {', '.join(FLOATS)} as this CPU has it", path=path
+        )
     if len(shape) != 2:
         raise InputError(f"has shape {shape}, expected two dimensions (rows, dim)", path=path)
     expected = start + dtype.itemsize * shape[0] * shape[1]
@@ -70,7 +73,7 @@ def _parquet_column(path: Path, column: str | None) -> NDArray[np.floating[Any]]
 
     try:
         table = pq.read_table(path)
-    except pa.ArrowInvalid as exc:
+    except (pa.ArrowInvalid, OSError) as exc:
         raise CorruptData(path, expected="parquet", found=str(exc).splitlines()[0]) from exc
     lists = [f.name for f in table.schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type)
              or pa.types.is_fixed_size_list(f.type)]  # fmt: skip
@@ -90,7 +93,10 @@ def _parquet_column(path: Path, column: str | None) -> NDArray[np.floating[Any]]
     widths = {len(row) for row in values}
     if widths != {width}:
         raise InputError(f"column {name!r} has rows of widths {sorted(widths)[:5]}: one width expected", path=path)
-    if flat.dtype == np.float64:
-        warnings.warn(f"{path}: float64 vectors are read as float32, 29 bits of precision are lost", stacklevel=3)
-        flat = flat.astype(np.float32)
-    return np.asarray(flat.reshape(len(values), width))
+    matrix = flat.reshape(len(values), width)
+    return _single(matrix, path) if matrix.dtype == np.float64 else np.asarray(matrix)
+
+
+def _single(vectors: NDArray[Any], path: Path) -> NDArray[np.floating[Any]]:
+    warnings.warn(f"{path}: float64 vectors are read as float32, 29 bits of precision are lost", stacklevel=4)
+    return vectors.astype(np.float32)

@@ -23,6 +23,9 @@ else:
     _WHY_NOT = ""
 
 
+MOST_THREADS = 4096
+
+
 class Backend(Protocol):
     """The operations on checked arrays."""
 
@@ -52,20 +55,33 @@ class Description:
 
 
 def backend() -> Backend:
-    """Give the code that answers; LEAFKIT_NATIVE=0 forces NumPy."""
-    return cast(Backend, numpy_backend if _C is None or os.environ.get("LEAFKIT_NATIVE") == "0" else _C)
+    """Give the code that answers; LEAFKIT_NATIVE=0 forces NumPy.
+
+    Raises:
+        UsageError: LEAFKIT_CPU_LEVEL is a level that cannot run here.
+    """
+    if _C is None or os.environ.get("LEAFKIT_NATIVE") == "0":
+        return cast(Backend, numpy_backend)
+    _check_level(_C)
+    return cast(Backend, _C)
+
+
+def _check_level(native: ModuleType) -> None:
+    forced = os.environ.get("LEAFKIT_CPU_LEVEL")
+    if forced and forced not in native.levels():
+        raise UsageError(f"LEAFKIT_CPU_LEVEL={forced}: this CPU and build have {', '.join(native.levels())}")
 
 
 def threads() -> int:
     """Threads of a call: LEAFKIT_NUM_THREADS, else torch's setting where torch is loaded, else the CPUs we may use.
 
     Raises:
-        UsageError: LEAFKIT_NUM_THREADS is no positive number.
+        UsageError: LEAFKIT_NUM_THREADS is no number from 1 to 4,096.
     """
     given = os.environ.get("LEAFKIT_NUM_THREADS")
     if given:
-        if not given.isdigit() or int(given) < 1:
-            raise UsageError(f"LEAFKIT_NUM_THREADS={given!r}: expected a number of at least 1")
+        if not (given.isascii() and given.isdigit()) or not 1 <= int(given) <= MOST_THREADS:
+            raise UsageError(f"LEAFKIT_NUM_THREADS={given!r}: expected a number from 1 to {MOST_THREADS}")
         return int(given)
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_num_threads"):
@@ -80,6 +96,7 @@ def describe() -> Description:
     features = tuple(_C.cpu_features())
     if os.environ.get("LEAFKIT_NATIVE") == "0":
         return Description("numpy", "LEAFKIT_NATIVE=0", "none", tuple(_C.levels()), features, threads())
+    _check_level(_C)
     forced = os.environ.get("LEAFKIT_CPU_LEVEL")
     reason = f"LEAFKIT_CPU_LEVEL={forced}" if forced else "the best level that this CPU has"
     return Description("native", reason, _C.default_level(), tuple(_C.levels()), features, threads())

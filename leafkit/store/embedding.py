@@ -90,6 +90,7 @@ def embed_texts(
     seen = embedded = 0
     intake, stream = Intake(store), iter(texts)
     with writer_lock(store.folder):
+        store.refresh()
         while window := list(islice(stream, WINDOW)):
             fresh = [(seen + place, window[place]) for place in intake.fresh(window)]
             done = seen + len(window) - len(fresh)

@@ -55,6 +55,7 @@ def import_vectors(
     target = EmbeddingStore.open_or_create(store, replace(space, origin="imported"), model=model)
     total, done, added, intake = sum(len(rows) for rows, _ in pairs), 0, 0, Intake(target)
     with writer_lock(target.folder):
+        target.refresh()
         for rows, matrix in pairs:
             fresh = intake.fresh(rows)
             if fresh:

@@ -11,8 +11,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from leafkit.blocks import Blocks, Manifest
-from leafkit.errors import InputError, SpaceMismatch
+from leafkit.blocks import Blocks, Manifest, writer_lock
+from leafkit.errors import CorruptData, InputError, SpaceMismatch
 from leafkit.space import EmbeddingSpace, Kind
 
 if TYPE_CHECKING:
@@ -54,10 +54,18 @@ class EmbeddingStore:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
+        self._number_rows()
+
+    def _number_rows(self) -> None:
         self._row_of_key: dict[bytes, int] = {}
         self._starts: list[int] = []
-        for block in blocks.blocks:
+        for block in self._blocks.blocks:
             self._take_in(block.table(["key"])["key"].to_pylist())
+
+    def refresh(self) -> None:
+        """Take in what other processes added since this was opened; called by a writer that holds the lock."""
+        if self._blocks.refresh():
+            self._number_rows()
 
     @classmethod
     def create(
@@ -71,6 +79,8 @@ class EmbeddingStore:
             made_by: fingerprint of the encoder, where it is not the space's own teacher.
             model: hub name or folder of the teacher, so that students can be cut from it later.
         """
+        if model is not None and Path(model).is_dir():
+            model = str(Path(model).absolute())  # found again from wherever the next command runs
         user = {"made_by": made_by or f"teacher-{space.id}", "model": model}
         return cls(Blocks.create(Path(folder), format=FORMAT, space=space, user=user))
 
@@ -81,7 +91,12 @@ class EmbeddingStore:
         Raises:
             CorruptData: the folder holds no store, or a file is not what the manifest says.
         """
-        return cls(Blocks.open(Path(folder), format=FORMAT))
+        blocks = Blocks.open(Path(folder), format=FORMAT)
+        if not isinstance(blocks.manifest.user.get("made_by"), str):
+            raise CorruptData(
+                Path(folder) / "manifest.json", expected='"made_by" among the user fields', found=blocks.manifest.user
+            )
+        return cls(blocks)
 
     @classmethod
     def open_or_create(
@@ -91,9 +106,13 @@ class EmbeddingStore:
 
         Raises:
             SpaceMismatch: the store is of another space, or was made by another encoder of the same space.
+            UsageError: the folder holds something else.
         """
-        if not (Path(folder) / "manifest.json").exists():
-            return cls.create(folder, space, made_by=made_by, model=model)
+        path = Path(folder) / "manifest.json"
+        if not path.exists():
+            with writer_lock(Path(folder)):
+                if not path.exists():  # two may have come here at once
+                    return cls.create(folder, space, made_by=made_by, model=model)
         store = cls.open(folder)
         store.space.require_compatible(space, ours=str(folder), theirs="the model")
         wanted = made_by or f"teacher-{space.id}"

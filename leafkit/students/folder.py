@@ -53,6 +53,7 @@ def write_student(
         "format": "leafkit.student",
         "version": VERSION,
         "space": space.to_json(),
+        "content": content_hash(folder),
         "recipe_hash": recipe_hash,
         "versions": {name: version(name) for name in packages},
     }
@@ -65,6 +66,11 @@ def student_space(folder: Path) -> EmbeddingSpace | None:
     Raises:
         CorruptData: leafkit.json is not what ``save_student`` writes.
     """
+    card = _card(folder)
+    return None if card is None else EmbeddingSpace.from_json(card["space"], source=str(folder / CARD))
+
+
+def _card(folder: Path) -> dict[str, Any] | None:
     path = folder / CARD
     if not path.is_file():
         return None
@@ -74,7 +80,9 @@ def student_space(folder: Path) -> EmbeddingSpace | None:
         raise CorruptData(path, expected="JSON", found=f"something else ({exc})") from exc
     if not isinstance(card, dict) or card.get("format") != "leafkit.student" or card.get("version") != VERSION:
         raise CorruptData(path, expected=f"a leafkit.student of version {VERSION}", found=repr(card)[:80])
-    return EmbeddingSpace.from_json(card["space"], source=str(path))
+    if not isinstance(card.get("space"), dict) or not isinstance(card.get("content"), str):
+        raise CorruptData(path, expected='fields "space" and "content"', found=", ".join(card))
+    return card
 
 
 def open_student(folder: str | Path, *, precision: Precision = "auto") -> SentenceEncoder:
@@ -82,12 +90,22 @@ def open_student(folder: str | Path, *, precision: Precision = "auto") -> Senten
 
     Raises:
         ModelError: the folder is no student (no leafkit.json), or cannot be loaded.
+        CorruptData: its files are not those that leafkit.json was written with.
     """
-    space = student_space(Path(folder))
-    if space is None:
+    path = Path(folder)
+    card = _card(path)
+    if card is None:
         raise ModelError(f"{folder}: is no student: {CARD} is missing. Make one with `leafkit distill`")
-    model, path = load_model(folder)
-    return SentenceEncoder(model, space, "student-" + content_hash(path).removeprefix("xxh3:"), precision)
+    space, content = EmbeddingSpace.from_json(card["space"], source=str(path / CARD)), content_hash(path)
+    if content != card["content"]:
+        raise CorruptData(
+            path,
+            expected=f"the files of {card['content']}",
+            found=content,
+            hint="Weights, configuration or tokenizer were changed or lost: restore them, or distil again",
+        )
+    model, _ = load_model(path)
+    return SentenceEncoder(model, space, "student-" + content.removeprefix("xxh3:"), precision)
 
 
 def open_encoder(model: str | Path, space: EmbeddingSpace, *, precision: Precision = "auto") -> SentenceEncoder:

@@ -46,7 +46,12 @@ def parse_spec(text: str) -> StudentSpec:
         return StaticSpec()
     if word == "layers":
         count, spacing = (rest[0] if rest else ""), (rest[1] if len(rest) > 1 else "spaced")
-        if not count.isdigit() or int(count) < 1 or spacing not in get_args(Spacing) or len(rest) > 2:
+        if (
+            not (count.isascii() and count.isdigit())
+            or int(count) < 1
+            or spacing not in get_args(Spacing)
+            or len(rest) > 2
+        ):
             raise UnknownStudent(f"student {text!r}: expected {FORMS}")
         return LayersSpec(int(count), "first" if spacing == "first" else "spaced")
     if not text or (":" in text and not Path(text).exists()):

@@ -60,12 +60,12 @@ def checked_rows(
     rows = np.asarray(vectors, dtype=np.float32)
     if rows.shape != (len(ids), space.dim):
         raise TeacherError(
-            f"the teacher gave shape {rows.shape} for {len(ids)} texts, expected ({len(ids)}, {space.dim})"
+            f"the encoder gave shape {rows.shape} for {len(ids)} texts, expected ({len(ids)}, {space.dim})"
         )
     if (bad := space.first_bad_row(rows, first=first_row)) is not None:
         row, reason = bad
         raise TeacherError(
-            f"the teacher's row {first_row + row} (text {ids[row]}) {reason}. Rows before it are kept: "
-            "mend the teacher or take the text out, then run the same command again"
+            f"the encoder's row {first_row + row} (text {ids[row]}) {reason}. What was stored before is kept: "
+            "mend the encoder or take the text out, then run the same command again"
         )
     return rows

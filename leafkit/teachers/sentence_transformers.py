@@ -25,6 +25,8 @@ NOT_COMPUTED_WITH = (
     "LICENSE",
     "SOURCE.json",
     "leafkit.json",
+    "run.json",
+    "checkpoint.json",
     "config_sentence_transformers.json",
     "recipe.toml",
 )
@@ -106,9 +108,15 @@ def open_teacher(
         precision: ``auto`` computes in bfloat16 where the CPU has it.
 
     Raises:
-        ModelError: there is no such model, it has no tokenizer, or its similarity is neither cosine nor dot.
+        ModelError: there is no such model, it has no tokenizer, it is a Router, or its similarity is neither cosine
+            nor dot.
     """
     loaded, folder = load_model(model)
+    if type(loaded[0]).__name__ == "Router":
+        raise ModelError(
+            f"{model}: is a Router, with an encoder for queries and another for documents. Give the model that made its"
+            " document route"
+        )
     similarity = _similarity(loaded, model)
     if similarity == "cosine" and type(loaded[-1]).__name__ != "Normalize":
         from sentence_transformers.base.modules import Normalize

@@ -39,24 +39,24 @@ def save_checkpoint(
     position: Position,
     *,
     space: EmbeddingSpace,
-    recipe_hash: str,
+    identity: str,
 ) -> None:
     """Write ``folder/step-N``, whole or not at all, and remove all but the two newest."""
     import torch
 
     with new_folder(folder / f"step-{position.step:08}") as scratch:
-        write_student(model, space, scratch, recipe_hash=recipe_hash)
+        write_student(model, space, scratch)
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, scratch / STATE)
         files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
         sums = {path.relative_to(scratch).as_posix(): vars(FileEntry.of(path)) for path in files}
-        card = {"position": vars(position), "recipe_hash": recipe_hash, "files": sums}
+        card = {"position": vars(position), "identity": identity, "files": sums}
         (scratch / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 
 
 def load_newest(
-    folder: Path, model: SentenceTransformer, optimizer: torch.optim.Optimizer, *, recipe_hash: str
+    folder: Path, model: SentenceTransformer, optimizer: torch.optim.Optimizer, *, identity: str
 ) -> Position | None:
     """Put the newest whole checkpoint into model and optimizer; None if the run has none yet.
 
@@ -64,7 +64,7 @@ def load_newest(
 
     Raises:
         CorruptData: there are checkpoints and every one is broken: a run never starts anew unasked.
-        RecipeError: the checkpoint is of another recipe.
+        RecipeError: the checkpoint is of another recipe, or was trained on other texts.
     """
     import torch
 
@@ -76,10 +76,10 @@ def load_newest(
             warnings.warn(f"{exc}: going on from the checkpoint before it", stacklevel=2)
             broken = exc
             continue
-        if card["recipe_hash"] != recipe_hash:
+        if card["identity"] != identity:
             raise RecipeError(
-                f"{path}: made by recipe {card['recipe_hash']}, this run's is {recipe_hash}. Give the options the run"
-                " was started with, or remove the run's folder to start anew"
+                f"{path}: of run {card['identity']}, this one is {identity}: the recipe or the texts are others."
+                " Give the options and stores the run was started with, or remove the run's folder to start anew"
             )
         state = torch.load(path / STATE, weights_only=True)
         model.load_state_dict(state["model"])

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from leafkit.blocks import writer_lock
-from leafkit.errors import RecipeError, TrainingStopped, UsageError
-from leafkit.io.atomic import write_file
+from leafkit.errors import CorruptData, RecipeError, TrainingStopped, UsageError
+from leafkit.io.atomic import storage_errors, write_file
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.students import build_student, parse_spec, save_student
 from leafkit.teachers.sentence_transformers import batches_by_length, cpu_has_bfloat16
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 SHOW_EVERY_S = 0.5
 COSINE_PARTS = 10  # looks at the held-out rows in a run
 BAD_STEPS = 3  # losses in a row that are not finite before the run stops
+RECIPE, LOG, RECORD = "recipe.toml", "log.jsonl", "run.json"  # of a run's folder, and kept beside the student
 
 
 @dataclass(frozen=True)
@@ -59,61 +64,70 @@ def distil(
 ) -> DistilReport:
     """Train a student into the space of the stores' teacher (LEAF, arXiv 2509.12539: squared L2 on cached vectors).
 
-    The run works in ``OUT.run`` (recipe.toml, log.jsonl, checkpoints); ``OUT`` appears when it is done.
+    The run works in ``OUT.run`` (recipe.toml, log.jsonl, checkpoints); ``OUT`` appears when it is done. A run that was
+    cut off goes on when the same call is made again. Ctrl-C ends it after the step in hand, with a checkpoint.
 
     Args:
         stores: folders of teacher vectors, all of one space.
         recipe: what to train and how.
         out: folder of the student.
-        resume: go on with the run in ``OUT.run`` if there is one; a finished run is left as it is.
+        resume: if ``out`` is finished already, leave it as it is and say so, instead of refusing.
         on_progress: told of steps, with loss, cosine, texts/s.
 
     Raises:
-        UsageError: the output, or an unfinished run, is there already and ``resume`` is not given.
-        RecipeError: the run that is there was started with another recipe.
+        UsageError: the output is there already and ``resume`` is not given.
+        RecipeError: the run that is there was started with another recipe or with other texts.
         SpaceMismatch, InputError, CorruptData: the stores do not fit together or cannot be read.
-        TrainingStopped: the loss was not finite three times in a row.
+        StorageError: the disk refused; what was trained is in ``OUT.run`` as far as it could be written.
+        TrainingStopped: the loss was not finite three times in a row, or the student's vectors are not at the end.
     """
-    folder, work = Path(out), Path(f"{out}.run")
-    _check_place(folder, work, recipe, resume=resume)
+    folder, work = Path(out).absolute(), Path(f"{Path(out).absolute()}.run")
+    parse_spec(recipe.student)  # a spec that means nothing is refused before anything is read
     if folder.exists():
-        return _report_of(folder)
+        return _finished(folder, recipe, resume=resume)
+    if (work / RECIPE).exists():
+        _require_same(recipe, work)
     texts = read_stores(stores)
     recipe = recipe if recipe.base else recipe.model_copy(update={"base": texts.model})
     with writer_lock(work):
-        write_file(work / "recipe.toml", recipe.to_toml().encode())
-        run = _Run(texts, recipe, work, on_progress)
+        try:
+            run = _Run(texts, recipe, work, on_progress)
+            write_file(work / RECIPE, recipe.to_toml().encode())
+        finally:
+            if not (work / RECIPE).exists():  # it never began: nothing may stand in the way of a better command
+                shutil.rmtree(work)
         report = run.train()
-        log, toml = work / "log.jsonl", work / "recipe.toml"
         record = {"format": "leafkit.run", **{k: v for k, v in vars(report).items() if k != "folder"}}
-        write_file(work / "run.json", (json.dumps(record, indent=1) + "\n").encode())
-        save_student(run.model, texts.space, folder, recipe_hash=recipe.hash, beside=(log, toml, work / "run.json"))
-        shutil.rmtree(work / "checkpoints", ignore_errors=True)
+        write_file(work / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        beside = (work / LOG, work / RECIPE, work / RECORD)
+        save_student(run.model, texts.space, folder, recipe_hash=recipe.hash, beside=beside)
     shutil.rmtree(work, ignore_errors=True)
-    return DistilReport(folder, **{k: v for k, v in vars(report).items() if k != "folder"})
+    return DistilReport(Path(out), **{k: v for k, v in vars(report).items() if k != "folder"})
 
 
-def _check_place(folder: Path, work: Path, recipe: Recipe, *, resume: bool) -> None:
-    parse_spec(recipe.student)  # a spec that means nothing is refused before anything is read
-    if folder.exists() and not resume:
-        raise UsageError(f"{folder} is there already: choose another --out, or remove it")
-    if (work / "recipe.toml").exists() and not folder.exists():
-        if not resume:
-            raise UsageError(f"{work} holds an unfinished run: go on with --resume, or remove it to start anew")
-        before = Recipe.read(work / "recipe.toml")
-        given = recipe if recipe.base else recipe.model_copy(update={"base": before.base})
-        if before != given:
-            pairs = zip(before.model_dump().items(), given.model_dump().values(), strict=True)
-            different = [f"{name} {old!r}, now {new!r}" for (name, old), new in pairs if old != new]
-            raise RecipeError(f"{work}: the run was started with {'; '.join(different)}")
+def _finished(folder: Path, recipe: Recipe, *, resume: bool) -> DistilReport:
+    path = folder / RECORD
+    if not resume or not path.is_file():
+        what = "is there already" if path.is_file() else "is there already and is no finished run"
+        raise UsageError(f"{folder} {what}: choose another --out, or remove it")
+    _require_same(recipe, folder)
+    try:
+        record = json.loads(path.read_bytes())
+        return DistilReport(folder, **{k: v for k, v in record.items() if k != "format"})
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise CorruptData(path, expected="the record of a run", found=repr(exc)) from exc
 
 
-def _report_of(folder: Path) -> DistilReport:
-    path = folder / "run.json"
-    if not path.is_file():
-        raise UsageError(f"{folder} is there already and is no finished run: choose another --out")
-    record = json.loads(path.read_bytes())
-    return DistilReport(folder, **{k: v for k, v in record.items() if k != "format"})
+def _require_same(recipe: Recipe, folder: Path) -> None:
+    before = Recipe.read(folder / RECIPE)
+    given = recipe if recipe.base else recipe.model_copy(update={"base": before.base})
+    if before != given:
+        pairs = zip(before.model_dump().items(), given.model_dump().values(), strict=True)
+        different = [f"{name} {old!r}, now {new!r}" for (name, old), new in pairs if old != new]
+        raise RecipeError(
+            f"{folder}: the run was started with {'; '.join(different)}. Give the same options, choose another --out,"
+            " or remove the folder"
+        )
 
 
 class _Run:
@@ -131,6 +145,7 @@ class _Run:
         self.optimizer = _optimizer(self.model, recipe)
         self.bfloat16 = cpu_has_bfloat16()
         self.targets = texts.vectors(self.held_out)
+        self.identity = xxhash.xxh3_64_hexdigest(recipe.hash.encode() + b"".join(texts.keys))
 
     def _start(self) -> tuple[SentenceTransformer, float]:
         random = np.random.default_rng(self.recipe.seed)
@@ -148,7 +163,7 @@ class _Run:
     def train(self) -> DistilReport:
         checkpoints = self.work / "checkpoints"
         cosine_start = self._cosine()
-        position = load_newest(checkpoints, self.model, self.optimizer, recipe_hash=self.recipe.hash) or Position()
+        position = load_newest(checkpoints, self.model, self.optimizer, identity=self.identity) or Position()
         self._log(event="start", cosine=cosine_start, texts=len(self.trained), position=vars(position))
         per_epoch = math.ceil(len(self.trained) / self.recipe.batch_size)
         last_step = math.ceil(self.recipe.epochs * per_epoch) if self.recipe.epochs else None
@@ -156,27 +171,37 @@ class _Run:
         first_step, cosine, bad = position.step, cosine_start, 0
         looked = int(COSINE_PARTS * self._progress(position, last_step))
         epoch, plan = -1, []
-        while (progress := self._progress(position, last_step)) < 1.0:
-            now_epoch, place = divmod(position.step, per_epoch)
-            if now_epoch != epoch:
-                epoch, plan = now_epoch, self._plan(now_epoch)
-            loss = self._step(self.trained[plan[place]], progress)
-            seconds = before + time.monotonic() - began
-            position = Position(position.step + 1, seconds, position.texts + len(plan[place]))
-            bad = 0 if math.isfinite(loss) else bad + 1
-            if bad == BAD_STEPS:
-                raise TrainingStopped(f"the loss was not finite {bad} times in a row, last at step {position.step}")
-            if int(COSINE_PARTS * progress) > looked:
-                looked, cosine = int(COSINE_PARTS * progress), self._cosine()
-                self._log(event="cosine", step=position.step, texts=position.texts, cosine=cosine, seconds=seconds)
-            self._log(event="step", step=position.step, loss=loss, rate=self.optimizer.param_groups[0]["lr"])
-            if seconds - shown > SHOW_EVERY_S:
-                shown = seconds
-                self._show(position, first_step, last_step, loss, cosine, seconds - before)
-            if seconds - saved > self.recipe.checkpoint_minutes * 60:
-                saved = seconds
-                self._save(position)
+        with _interrupts_noted() as interrupts:
+            while (progress := self._progress(position, last_step)) < 1.0:
+                now_epoch, place = divmod(position.step, per_epoch)
+                if now_epoch != epoch:
+                    epoch, plan = now_epoch, self._plan(now_epoch)
+                loss = self._step(self.trained[plan[place]], progress)
+                seconds = before + time.monotonic() - began
+                position = Position(position.step + 1, seconds, position.texts + len(plan[place]))
+                bad = 0 if math.isfinite(loss) else bad + 1
+                if bad == BAD_STEPS:
+                    raise TrainingStopped(f"the loss was not finite {bad} times in a row, last at step {position.step}")
+                if int(COSINE_PARTS * progress) > looked:
+                    looked, cosine = int(COSINE_PARTS * progress), self._cosine()
+                    self._log(event="cosine", step=position.step, texts=position.texts, cosine=cosine, seconds=seconds)
+                self._log(event="step", step=position.step, loss=loss, rate=self.optimizer.param_groups[0]["lr"])
+                if seconds - shown > SHOW_EVERY_S:
+                    shown = seconds
+                    self._show(position, first_step, last_step, loss, cosine, seconds - before)
+                if interrupts or seconds - saved > self.recipe.checkpoint_minutes * 60:
+                    saved = seconds
+                    self._save(position)
+                if interrupts:
+                    raise KeyboardInterrupt
         cosine = self._cosine()
+        if not math.isfinite(cosine):
+            raise TrainingStopped(
+                f"after {position.step} steps the student gives vectors that are not finite: lower --learning-rate"
+                f" ({self.recipe.learning_rate}) and remove {self.work} to start anew"
+            )
+        if position.step > first_step:
+            self._save(position)  # should writing the student fail, the training is not lost
         self._log(event="end", step=position.step, texts=position.texts, cosine=cosine, seconds=position.seconds)
         return DistilReport(
             self.work, position.step, position.texts, len(self.trained), len(self.held_out), cosine_start, cosine,
@@ -210,7 +235,7 @@ class _Run:
             student = self.model(self.tokens.batch(rows))["sentence_embedding"]
         loss = alignment_loss(student.float(), teacher, self.recipe.objective)
         if not torch.isfinite(loss):
-            return float(loss)
+            return float(loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -248,12 +273,34 @@ class _Run:
             self.optimizer,
             position,
             space=self.texts.space,
-            recipe_hash=self.recipe.hash,
+            identity=self.identity,
         )
 
     def _log(self, **fields: Any) -> None:
-        with (self.work / "log.jsonl").open("a", encoding="utf-8") as file:
+        path = self.work / LOG
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(fields) + "\n")
+
+
+@contextlib.contextmanager
+def _interrupts_noted() -> Iterator[list[int]]:
+    """Give a list that Ctrl-C puts itself into, so that a step is not cut in two; the second one ends it at once."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # signals are the main thread's
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, _: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _optimizer(model: SentenceTransformer, recipe: Recipe) -> torch.optim.Optimizer:

@@ -35,7 +35,7 @@ class Recipe(BaseModel):
         seed: of the order of rows.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     student: str
     base: str | None = None
@@ -51,7 +51,7 @@ class Recipe(BaseModel):
     held_out: int = Field(default=512, ge=1)
     start_sample: int = Field(default=4096, ge=2)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _one_length(self) -> Recipe:
@@ -66,9 +66,7 @@ class Recipe(BaseModel):
 
     def to_toml(self) -> str:
         """Write the recipe as TOML; fields that are None are left out."""
-        return "".join(
-            f"{key} = {json.dumps(value)}\n" for key, value in self.model_dump().items() if value is not None
-        )
+        return "".join(f"{key} = {_toml(value)}\n" for key, value in self.model_dump().items() if value is not None)
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -82,6 +80,11 @@ class Recipe(BaseModel):
         except (OSError, ValueError) as exc:
             raise RecipeError(f"{path}: is no recipe: {exc}") from exc
         return make_recipe(values, source=str(path))
+
+
+def _toml(value: str | float) -> str:
+    """A string or number as TOML has it: JSON's form, but characters beyond 16 bits stand for themselves."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def make_recipe(values: dict[str, Any], *, source: str = "recipe") -> Recipe:

@@ -33,7 +33,7 @@ def test_a_map_is_read_only_and_other_dtypes_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((2, 3), np.float32))
     assert not read_vectors(tmp_path / "a.npy").flags.writeable
     np.save(tmp_path / "i.npy", np.ones((2, 3), np.int64))
-    with pytest.raises(InputError, match="holds int64, expected float16"):
+    with pytest.raises(InputError, match="holds int64 .* expected float16"):
         read_vectors(tmp_path / "i.npy")
     np.save(tmp_path / "f.npy", np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)))
     assert read_vectors(tmp_path / "f.npy").tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -1,6 +1,8 @@
 """Real runs of a tiny real model: made here with random weights, so that no hub is needed."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -10,8 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
 import leafkit.training.distiller as distiller  # noqa: E402  # after the skip
-from leafkit.errors import CorruptData, RecipeError, UsageError  # noqa: E402
+from leafkit.errors import CorruptData, RecipeError, TrainingStopped, UnknownStudent, UsageError  # noqa: E402
 from leafkit.export import export_router  # noqa: E402
+from leafkit.store import EmbeddingStore, Row  # noqa: E402
 from leafkit.students import open_student  # noqa: E402
 from leafkit.teachers import open_teacher  # noqa: E402
 from leafkit.training import distil, preset  # noqa: E402
@@ -89,34 +92,24 @@ def test_a_resumed_run_repeats_the_unbroken_one_bit_for_bit_case_04(store, tmp_p
         with pytest.raises(Stop):
             distil([store], recipe, out)
         monkeypatch.setattr(distiller._Run, "_step", step)
-        with pytest.raises(UsageError, match="--resume"):
-            distil([store], recipe, out)
         with pytest.raises(RecipeError, match="learning_rate"):
-            distil([store], recipe.model_copy(update={"learning_rate": 1.0}), out, resume=True)
+            distil([store], recipe.model_copy(update={"learning_rate": 1.0}), out)
         assert not out.exists()
-        distil([store], recipe, out, resume=True)
+        distil([store], recipe, out)
         assert dict(_losses(out)) == dict(_losses(tmp_path / "whole"))
         weights = [(path / "2_Dense" / "model.safetensors").read_bytes() for path in (out, tmp_path / "whole")]
         assert weights[0] == weights[1]
         again = distil([store], recipe, out, resume=True)  # a finished run is left as it is
         assert again.steps == max(number for number, _ in _losses(out))
+        with pytest.raises(UsageError, match="is there already"):
+            distil([store], recipe, out)
+        with pytest.raises(RecipeError, match="student 'layers:1', now 'static'"):
+            distil([store], preset("static", epochs=2), out, resume=True)
 
 
 def test_a_broken_checkpoint_gives_way_to_the_one_before_or_stops_case_04(store, tmp_path, monkeypatch):
     recipe = preset("layers:1", epochs=2, held_out=8, checkpoint_minutes=1e-9)
-    step, count = distiller._Run._step, 0
-
-    def counted(self, rows, progress):
-        nonlocal count
-        count += 1
-        if count == 5:
-            raise Stop
-        return step(self, rows, progress)
-
-    monkeypatch.setattr(distiller._Run, "_step", counted)
-    with pytest.raises(Stop):
-        distil([store], recipe, tmp_path / "leaf")
-    monkeypatch.setattr(distiller._Run, "_step", step)
+    _stopped_at(5, [store], recipe, tmp_path / "leaf", monkeypatch)
     older, newest = sorted((tmp_path / "leaf.run" / "checkpoints").iterdir())
     from sentence_transformers import SentenceTransformer
 
@@ -128,9 +121,68 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before_or_stops_case_04(store,
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(distiller._Run, "train", lambda self: (_ for _ in ()).throw(Stop()))
                 with pytest.raises(Stop):
-                    distil([store], recipe, tmp_path / "leaf", resume=True)
+                    distil([store], recipe, tmp_path / "leaf")
     with (
         pytest.warns(UserWarning, match=r"training.pt: expected .* bytes"),
         pytest.raises(CorruptData, match="training.pt"),
     ):
-        distil([store], recipe, tmp_path / "leaf", resume=True)
+        distil([store], recipe, tmp_path / "leaf")
+
+
+def test_a_run_that_other_texts_were_added_to_is_refused(store, tmp_path, monkeypatch):
+    own = tmp_path / "texts.store"
+    shutil.copytree(store, own)
+    recipe = preset("layers:1", epochs=2, held_out=8, checkpoint_minutes=1e-9)
+    _stopped_at(4, [own], recipe, tmp_path / "leaf", monkeypatch)
+    opened = EmbeddingStore.open(own)
+    opened.add([Row("w7 w7 w7 w7", "query", "new")], opened.vectors([0]))
+    with pytest.raises(RecipeError, match="the texts are others"):
+        distil([own], recipe, tmp_path / "leaf")
+
+
+def test_a_start_that_was_refused_leaves_nothing_in_the_way(store, tmp_path):
+    with pytest.raises(UnknownStudent, match="layers:99: the base model has 3 layers"):
+        distil([store], preset("layers:99", epochs=0.1), tmp_path / "leaf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_that_ends_in_nan_is_not_written(store, tmp_path):
+    with pytest.raises(TrainingStopped, match="not finite"):
+        distil([store], preset("layers:1", epochs=0.3, learning_rate=1e30, held_out=8), tmp_path / "leaf")
+    assert not (tmp_path / "leaf").exists()
+
+
+def test_ctrl_c_ends_a_run_after_its_step_with_a_checkpoint_and_it_goes_on(store, tmp_path, monkeypatch):
+    recipe = preset("layers:1", epochs=2, held_out=8)
+    step, count = distiller._Run._step, 0
+
+    def interrupted(self, rows, progress):
+        nonlocal count
+        count += 1
+        if count == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, rows, progress)
+
+    monkeypatch.setattr(distiller._Run, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        distil([store], recipe, tmp_path / "leaf")
+    assert [path.name for path in (tmp_path / "leaf.run" / "checkpoints").iterdir()] == ["step-00000003"]
+    monkeypatch.setattr(distiller._Run, "_step", step)
+    report = distil([store], recipe, tmp_path / "leaf")
+    assert [number for number, _ in _losses(tmp_path / "leaf")] == list(range(1, report.steps + 1))
+
+
+def _stopped_at(number, stores, recipe, out, monkeypatch):
+    step, count = distiller._Run._step, 0
+
+    def counted(self, rows, progress):
+        nonlocal count
+        count += 1
+        if count == number:
+            raise Stop
+        return step(self, rows, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distiller._Run, "_step", counted)
+        with pytest.raises(Stop):
+            distil(stores, recipe, out)

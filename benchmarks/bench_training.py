@@ -16,7 +16,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     model = BertModel(BertConfig(hidden_size=384, num_hidden_layers=2 if options.quick else 6, num_attention_heads=12,
                                  intermediate_size=1536)).eval()  # fmt: skip
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     random = np.random.default_rng(0)
     lengths = np.clip(random.lognormal(3.9, 0.8, 320), 5, 256).astype(np.int64)
     tokens = Tokens([random.integers(1000, 30000, n).astype(np.int32) for n in lengths], 0, False)

@@ -12,7 +12,7 @@ from leafkit.errors import ModelError, UsageError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import EmbeddingSpace
 from leafkit.students.projection import Ridge, fit_ridge
-from leafkit.students.specs import LayersSpec, ModelSpec, StaticSpec, StudentSpec, kept_layers
+from leafkit.students.specs import LayersSpec, StaticSpec, StudentSpec, kept_layers
 from leafkit.teachers.sentence_transformers import batches_by_length, load_model, token_counts
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def build_student(
     if isinstance(spec, LayersSpec):
         encoder = _cut(spec, _base(base, f"layers:{spec.count}"))
     else:
-        encoder = _given(spec)
+        encoder, _ = load_model(spec.model)
+    encoder = _on_sphere(encoder, space)
     pooled = _run(encoder, prompted, on_progress)
     ridge = fit_ridge(pooled, targets)
     return _with_projection(encoder, ridge, space), ridge.cosine
@@ -84,15 +85,16 @@ def _cut(spec: LayersSpec, base: str) -> SentenceTransformer:
     return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode="mean")], device="cpu")
 
 
-def _given(spec: ModelSpec) -> SentenceTransformer:
-    """The model up to its pooled vectors: what normalised its own space does not belong into the teacher's."""
+def _on_sphere(encoder: SentenceTransformer, space: EmbeddingSpace) -> SentenceTransformer:
+    """For a space of unit vectors the projection reads unit vectors too: the linear start comes closer, see decisions.
+
+    Where the space's lengths mean something, the model's own last module decides.
+    """
     from sentence_transformers import SentenceTransformer
 
-    loaded, _ = load_model(spec.model)
-    modules = list(loaded)
-    while type(modules[-1]).__name__ == "Normalize":
-        modules.pop()
-    return SentenceTransformer(modules=modules, device="cpu")
+    if not space.normalized or type(encoder[-1]).__name__ == "Normalize":
+        return encoder
+    return SentenceTransformer(modules=[*encoder, *_normalize(space)], device="cpu")
 
 
 def _with_projection(encoder: SentenceTransformer, ridge: Ridge, space: EmbeddingSpace) -> SentenceTransformer:

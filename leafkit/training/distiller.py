@@ -320,4 +320,5 @@ def _optimizer(model: SentenceTransformer, recipe: Recipe) -> torch.optim.Optimi
             for (factor, decay), parameters in groups.items()
         ],
         lr=recipe.learning_rate,
+        fused=True,
     )

@@ -30,7 +30,7 @@ class Recipe(BaseModel):
         weight_decay: AdamW's, on matrices only.
         window: batches sorted by length together.
         held_out: rows kept for the cosine, never trained on.
-        start_sample: rows the linear start is fitted on.
+        start_sample: rows the linear start is fitted on, at most.
         checkpoint_minutes: time between checkpoints.
         seed: of the order of rows.
     """
@@ -49,7 +49,7 @@ class Recipe(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0)
     window: int = Field(default=50, ge=1)
     held_out: int = Field(default=512, ge=1)
-    start_sample: int = Field(default=4096, ge=2)
+    start_sample: int = Field(default=16384, ge=2)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     seed: int = Field(default=0, ge=0)
 

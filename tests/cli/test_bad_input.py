@@ -110,7 +110,7 @@ def test_an_index_whose_making_was_cut_off_is_refused_and_can_be_made_again(tmp_
     assert leafkit(*search)[0]
 
 
-@pytest.mark.parametrize("file", ["modules.json", "2_Dense/model.safetensors", "config.json"])
+@pytest.mark.parametrize("file", ["modules.json", "3_Dense/model.safetensors", "config.json"])
 def test_a_leaf_that_lost_or_changed_a_file_is_refused(tmp_path, leaf, file):
     copy = tmp_path / "leaf"
     shutil.copytree(leaf, copy)

@@ -7,6 +7,7 @@ import pytest
 from leafkit.errors import ModelError, ShapeMismatch, UnknownStudent
 from leafkit.students import LayersSpec, ModelSpec, StaticSpec, fit_ridge, parse_spec
 from leafkit.students.specs import kept_layers
+from tests import tiny
 
 BAD_SPECS = ["layers", "layers:0", "layers:x", "layers:2:last", "layers:2:first:3", "", "no/such/folder", "foo:bar"]
 
@@ -85,3 +86,28 @@ np.save({str(tmp_path / "out.npy")!r}, out.detach().numpy())
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected["linear"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("normalized", "layers", "given"),
+    [(True, ["Normalize", "Dense", "Normalize"], ["Normalize", "Dense", "Normalize"]), (False, ["Dense"], ["Dense"])],
+)
+def test_the_projection_reads_unit_vectors_where_the_space_has_them(tmp_path, normalized, layers, given):
+    pytest.importorskip("sentence_transformers")
+    from leafkit.students import build_student
+    from leafkit.teachers import open_teacher
+
+    folder = tiny.save_teacher(tmp_path / "t", normalize=normalized, similarity="cosine" if normalized else "dot")
+    teacher = open_teacher(folder)
+    rows = tiny.texts(200)
+    texts = [teacher.space.prompts.of(row.kind) + row.text for row in rows]
+    targets = np.concatenate([teacher.encode([row.text], row.kind) for row in rows])
+    for spec, modules in (("layers:2", layers), (str(folder), given)):
+        student, cosine = build_student(
+            parse_spec(spec), teacher.space, base=str(folder), prompted=texts, targets=targets
+        )
+        assert [type(module).__name__ for module in student] == ["Transformer", "Pooling", *modules]
+        ours = student.encode(texts)
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(targets, axis=1)
+        assert np.mean((ours * targets).sum(axis=1) / lengths) >= cosine - 0.02  # fitted rows, as those held out
+    assert cosine > 0.999  # the teacher itself is a linear map of its own vectors

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class BuildNative(build_ext):  # type: ignore[misc]  # setuptools has no types
         if os.environ.get("LEAFKIT_NATIVE") == "0":
             self._without("LEAFKIT_NATIVE=0")
         elif not self._compiler_works():
-            self._without("no C++ compiler was found")
+            self._without("no C++20 compiler was found, or Python's headers are missing")
         else:
             super().run()
 
@@ -49,9 +50,13 @@ class BuildNative(build_ext):  # type: ignore[misc]  # setuptools has no types
         command = os.environ.get("CXX", "c++").split()
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "one.cpp"
-            source.write_text("int main() { return 0; }\n")
+            source.write_text("#include <Python.h>\n#include <span>\nint main() { return 0; }\n")
+            include = sysconfig.get_path("include")
             try:
-                done = subprocess.run([*command, "-c", str(source), "-o", str(source) + ".o"], capture_output=True)
+                done = subprocess.run(
+                    [*command, "-std=c++20", "-I", include, "-c", str(source), "-o", str(source) + ".o"],
+                    capture_output=True,
+                )
             except OSError:
                 return False
             return done.returncode == 0

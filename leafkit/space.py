@@ -18,6 +18,7 @@ Similarity = Literal["cosine", "dot"]
 Origin = Literal["local", "http", "imported"]
 
 NAMED_ROWS = 5  # in an error
+ROWS_AT_ONCE = 16_384  # checked in float64
 NORM_TOLERANCE = 1e-2  # bfloat16 rounds each element by 2^-9: the norm of such a row is within 0.4 % of 1
 
 
@@ -114,32 +115,33 @@ class EmbeddingSpace:
             raise UsageError(f"a prefix is between 1 and {self.dim} dims wide, got {width}")
         return self if width == self.dim else replace(self, dim=width, truncate=width)
 
-    def first_bad_row(self, vectors: NDArray[np.floating[Any]], *, first: int = 0) -> tuple[int, str] | None:
+    def first_bad_row(self, vectors: NDArray[np.floating[Any]]) -> tuple[int, str] | None:
         """Find the first row that is no vector of this space.
 
         Args:
             vectors: (N, D), any float dtype.
-            first: number of the first row, for the text.
 
         Returns:
             The row and what is wrong with it ("holds NaN", "has norm 0.2, expected 1"; other rows named), or None.
         """
-        rows = np.asarray(vectors, dtype=np.float32)
-        norms = np.linalg.norm(rows.astype(np.float64, copy=False), axis=1)
+        norms = np.empty(len(vectors))
+        for start in range(0, len(vectors), ROWS_AT_ONCE):
+            part = np.asarray(vectors[start : start + ROWS_AT_ONCE], dtype=np.float32).astype(np.float64)
+            norms[start : start + len(part)] = np.sqrt(np.einsum("nd,nd->n", part, part))
         wrong = ~np.isfinite(norms)
         if self.normalized:
             wrong |= np.abs(norms - 1.0) > NORM_TOLERANCE
         if not wrong.any():
             return None
         row, *others = (int(number) for number in np.flatnonzero(wrong))
-        if np.isnan(rows[row]).any():
+        if np.isnan(vectors[row]).any():
             reason = "holds NaN"
         elif not np.isfinite(norms[row]):
             reason = "holds an infinite value"
         else:
             reason = f"has norm {norms[row]:.4g}, expected 1 in a normalised space"
         if others:
-            named = ", ".join(str(first + number) for number in others[:NAMED_ROWS])
+            named = ", ".join(str(number) for number in others[:NAMED_ROWS])
             more = f" and {len(others) - NAMED_ROWS} more" if len(others) > NAMED_ROWS else ""
             reason += f" (bad are also rows {named}{more})"
         return row, reason

@@ -53,3 +53,9 @@ def test_the_first_row_that_is_no_vector_is_named(row, says):
     number, reason = SPACE.first_bad_row(rows)
     assert number == 2
     assert says in reason
+
+
+def test_a_bad_row_far_down_is_named_by_its_number():
+    vectors = np.tile(np.eye(4, dtype=np.float32)[:1], (40_000, 1))
+    vectors[33_333, 1] = np.inf
+    assert SPACE.first_bad_row(vectors) == (33_333, "holds an infinite value")

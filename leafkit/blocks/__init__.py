@@ -1,6 +1,6 @@
 """Immutable vector blocks under a manifest: the one on-disk format of stores and indexes."""
 
-from leafkit.blocks.blocks import Block, Blocks, writer_lock
+from leafkit.blocks.blocks import LOCK, Block, Blocks, writer_lock
 from leafkit.blocks.manifest import BlockEntry, FileEntry, Manifest
 
-__all__ = ["Block", "BlockEntry", "Blocks", "FileEntry", "Manifest", "writer_lock"]
+__all__ = ["LOCK", "Block", "BlockEntry", "Blocks", "FileEntry", "Manifest", "writer_lock"]

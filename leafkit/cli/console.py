@@ -7,7 +7,9 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 
+from leafkit.errors import MissingExtra
 from leafkit.progress import OnProgress, Progress
 
 LINE_EVERY_S = 10.0  # without a terminal, a bar becomes a line now and then
@@ -28,6 +30,17 @@ def tell(message: str) -> None:
 def tell_json(value: object) -> None:
     """Write a result for machines."""
     tell(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def require_packages(*names: str, extra: str) -> None:
+    """Refuse before any work what an optional package will be needed for.
+
+    Raises:
+        MissingExtra: one of the modules is not installed; names it and the extra that brings it.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise MissingExtra(name, extra)
 
 
 @contextlib.contextmanager

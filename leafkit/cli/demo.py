@@ -20,13 +20,10 @@ def demo(
 
     Example: leafkit demo --packages numpy,scipy
     """
-    from leafkit.cli.console import progress_bar, say, tell
-    from leafkit.errors import MissingExtra
+    from leafkit.cli.console import progress_bar, require_packages, say, tell
 
-    try:
-        from leafkit_eval.demo import DEFAULT_PACKAGES, run_demo
-    except ImportError as exc:
-        raise MissingExtra("the demo's packages", "demo") from exc
+    require_packages("pytrec_eval", "jinja2", "bm25s", "Stemmer", extra="demo")
+    from leafkit_eval.demo import DEFAULT_PACKAGES, run_demo
 
     names = [name.strip() for name in packages.split(",") if name.strip()] if packages else DEFAULT_PACKAGES
     with progress_bar() as on_progress:

@@ -36,14 +36,11 @@ def retrieval(
 
     Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
     """
-    from leafkit.cli.console import progress_bar, say, tell, tell_json
-    from leafkit.errors import MissingExtra
+    from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
     from leafkit.students import open_encoder, open_student
 
-    try:
-        from leafkit_eval import judge_retrieval, load_collection, write_report
-    except ImportError as exc:
-        raise MissingExtra("the judge's packages", "judge") from exc
+    require_packages("pytrec_eval", "jinja2", *(["bm25s", "Stemmer"] if bm25 else []), extra="judge")
+    from leafkit_eval import judge_retrieval, load_collection, write_report
 
     collections = [load_collection(folder, split=split) for folder in data]
     leaf = open_student(student)

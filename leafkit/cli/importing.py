@@ -16,6 +16,7 @@ def import_(
     teacher: Annotated[str, typer.Option(help="Hub name or folder of the model that made the vectors.")],
     store: Annotated[Path, typer.Option(help="Folder of the store; made if it is not there.")],
     kind: Annotated[Kind | None, typer.Option(help="Kind of texts that do not say.")] = None,
+    text_field: Annotated[str, typer.Option(help="Name of the text's field or column.")] = "text",
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Where texts were cut; the model's limit if not given.")
     ] = None,
@@ -31,7 +32,9 @@ def import_(
 
     space = open_teacher(teacher, max_tokens=max_tokens).space
     with progress_bar() as on_progress:
-        report = import_vectors(texts, vectors, store, space, kind=kind, model=teacher, on_progress=on_progress)
+        report = import_vectors(
+            texts, vectors, store, space, kind=kind, text_field=text_field, model=teacher, on_progress=on_progress
+        )
     if as_json:
         tell_json({"store": str(store), "space": space.id, **vars(report)})
         return

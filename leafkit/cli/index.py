@@ -27,6 +27,7 @@ def create(
         Path | None, typer.Option(help="Or: a BEIR folder or file of documents to embed and index.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="With --corpus: the teacher or leaf that embeds it.")] = None,
+    text_field: Annotated[str, typer.Option(help="With --corpus: name of the text's field or column.")] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")] = False,
 ) -> None:
     """Build a flat index: from a store's documents, or from a corpus and a model.
@@ -41,7 +42,7 @@ def create(
     if store is not None and corpus is None and model is None:
         index = Index.from_store(EmbeddingStore.open(store), out)
     elif store is None and corpus is not None and model is not None:
-        index = _of_corpus(corpus, model, out)
+        index = _of_corpus(corpus, model, out, text_field)
     else:
         raise UsageError("give --store, or --corpus with --model")
     if as_json:
@@ -63,10 +64,11 @@ def _require_indexable(documents: list[TextRow]) -> None:
         seen[row.id] = row.place
 
 
-def _of_corpus(corpus: Path, model: str, out: Path) -> Index:
+def _of_corpus(corpus: Path, model: str, out: Path, text_field: str) -> Index:
     import shutil
 
     from leafkit.cli.console import progress_bar
+    from leafkit.errors import CorruptData, SpaceMismatch
     from leafkit.index import Index
     from leafkit.io import read_texts
     from leafkit.store import EmbeddingStore, embed_texts
@@ -74,12 +76,16 @@ def _of_corpus(corpus: Path, model: str, out: Path) -> Index:
     from leafkit.students.folder import student_space
     from leafkit.teachers import open_teacher
 
-    documents = list(read_texts([corpus], kind="document"))
+    documents = list(read_texts([corpus], kind="document", text_field=text_field))
     _require_indexable(documents)
     is_leaf = student_space(Path(model)) is not None
     encoder = open_student(model) if is_leaf else open_teacher(model)
     aside = out.absolute().with_name(f".{out.absolute().name}.embedding")  # a killed run goes on from here
-    store = EmbeddingStore.open_or_create(aside, encoder.space, made_by=encoder.fingerprint)
+    try:
+        store = EmbeddingStore.open_or_create(aside, encoder.space, made_by=encoder.fingerprint)
+    except (SpaceMismatch, CorruptData):  # left by a run with another model, or by one that the machine cut off
+        shutil.rmtree(aside)
+        store = EmbeddingStore.create(aside, encoder.space, made_by=encoder.fingerprint)
     with progress_bar() as on_progress:
         embed_texts(encoder, documents, store, total=len(documents), on_progress=on_progress)
     index = Index.from_texts(store, ((row.id, row.text) for row in documents), out)

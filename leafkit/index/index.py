@@ -24,12 +24,11 @@ class Index:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self.vectors: NDArray[Any] = (
-            blocks.blocks[0].vectors if len(blocks.blocks) == 1 else np.empty((0, blocks.space.dim), np.float32)
-        )
-        table = blocks.blocks[0].table(["id", "text"]) if blocks.blocks else None
-        self.ids: list[str] = table["id"].to_pylist() if table is not None else []
-        self._texts = table["text"] if table is not None else None
+        (block,) = blocks.blocks
+        self.vectors: NDArray[Any] = block.vectors
+        table = block.table(["id", "text"])
+        self.ids: list[str] = table["id"].to_pylist()
+        self._texts = table["text"]
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -41,7 +40,7 @@ class Index:
 
     def text(self, row: int) -> str:
         """Give a document's text."""
-        return "" if self._texts is None else str(self._texts[row].as_py())
+        return str(self._texts[row].as_py())
 
     @classmethod
     def open(cls, folder: str | Path) -> Index:
@@ -53,6 +52,9 @@ class Index:
         blocks = Blocks.open(Path(folder), format=FORMAT)
         if len(blocks) == 0:
             raise CorruptData(folder, expected="documents", found="none", hint="Its making was cut off: make it again")
+        if len(blocks.blocks) != 1 or blocks.blocks[0].vectors.dtype != np.float32:
+            found = ", ".join(f"{len(block.vectors)} rows of {block.vectors.dtype}" for block in blocks.blocks)
+            raise CorruptData(folder, expected="one block of float32", found=found)
         return cls(blocks)
 
     @classmethod
@@ -104,7 +106,7 @@ class Index:
     def _blocks_at(path: Path, space: EmbeddingSpace) -> Blocks:
         if (path / "manifest.json").exists():
             there = Blocks.open(path, format=FORMAT)
-            if there.space == space:
+            if not there.space.differences(space):
                 return there
             raise InputError("holds an index of another space: choose another folder, or remove it", path=path)
         return Blocks.create(path, format=FORMAT, space=space, user={})

@@ -144,7 +144,7 @@ def _table(path: Path, text_field: str, *, tab: bool) -> Iterator[tuple[int, dic
     else:
         rows = _csv_rows(path)
     line, header = next(rows, (0, []))
-    if tab and len(header) == 2 and not header[0].isidentifier():
+    if tab and len(header) == 2 and text_field not in header and not header[0].isidentifier():
         rows, header = chain([(line, header)], rows), ["_id", text_field]  # no header: id and text, as MS MARCO has it
     _check_names(header, path)
     if text_field not in header:

@@ -15,12 +15,11 @@ from leafkit.errors import CorruptData, InputError
 FLOATS = ("float16", "float32", "float64")
 
 
-def read_vectors(path: str | Path, *, column: str | None = None) -> NDArray[np.floating[Any]]:
+def read_vectors(path: str | Path) -> NDArray[np.floating[Any]]:
     """Read (rows, dim) float vectors.
 
     Args:
-        path: .npy, or .parquet with a column of lists.
-        column: of a parquet file; the only list column if not given.
+        path: .npy, or .parquet with one column of lists.
 
     Raises:
         InputError: another form or dtype, or rows of different widths.
@@ -33,7 +32,7 @@ def read_vectors(path: str | Path, *, column: str | None = None) -> NDArray[np.f
         vectors = read_npy(file)
         return _single(vectors, file) if vectors.dtype == np.float64 else vectors
     if file.suffix == ".parquet":
-        return _parquet_column(file, column)
+        return _parquet_column(file)
     raise InputError(f"vectors are read from .npy and .parquet, not {file.suffix!r}", path=file)
 
 
@@ -67,7 +66,7 @@ def read_npy(path: Path) -> NDArray[np.floating[Any]]:
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order="F" if fortran else "C")
 
 
-def _parquet_column(path: Path, column: str | None) -> NDArray[np.floating[Any]]:
+def _parquet_column(path: Path) -> NDArray[np.floating[Any]]:
     import pyarrow as pa  # 0.1 s
     import pyarrow.parquet as pq
 
@@ -77,9 +76,10 @@ def _parquet_column(path: Path, column: str | None) -> NDArray[np.floating[Any]]
         raise CorruptData(path, expected="parquet", found=str(exc).splitlines()[0]) from exc
     lists = [f.name for f in table.schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type)
              or pa.types.is_fixed_size_list(f.type)]  # fmt: skip
-    name = column or (lists[0] if len(lists) == 1 else None)
-    if name not in lists:
-        raise InputError(f"no one column of lists to read (list columns: {', '.join(lists) or 'none'})", path=path)
+    if len(lists) != 1:
+        found = ", ".join(lists) or "none"
+        raise InputError(f"expected one column of lists, the vectors, found {found}: write a file with one", path=path)
+    (name,) = lists
     values = table[name].combine_chunks()
     inner = values.type.value_type
     if not pa.types.is_floating(inner):

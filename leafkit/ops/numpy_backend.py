@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS = 4096  # documents scored at once: 16 MiB of scores for 1,024 queries
+BLOCK_ROWS = 4096  # documents scored at once: 4 MiB of scores with 256 queries
 BLOCK_QUERIES = 256
 
 

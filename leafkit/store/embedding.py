@@ -112,10 +112,11 @@ def _embed_window(teacher: Teacher, fresh: list[tuple[int, TextLike]], store: Em
     saved_at = time.monotonic()
 
     def save() -> None:
-        if rows:
-            store.add(rows, np.concatenate(vectors))
-            rows.clear()
-            vectors.clear()
+        batch, parts = rows[:], vectors[:]
+        rows.clear()  # before the commit: an interrupt behind it must not bring the same rows again
+        vectors.clear()
+        if batch:
+            store.add(batch, np.concatenate(parts))
 
     try:
         for kind in KINDS:

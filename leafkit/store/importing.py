@@ -27,6 +27,7 @@ def import_vectors(
     space: EmbeddingSpace,
     *,
     kind: Kind | None = None,
+    text_field: str = "text",
     model: str | None = None,
     on_progress: OnProgress = silent,
 ) -> EmbedReport:
@@ -40,6 +41,7 @@ def import_vectors(
         store: folder of the store, made if it is not there.
         space: space of the vectors, as their owner states it.
         kind: kind of texts that do not say.
+        text_field: name of the text's field or column.
         model: hub name or folder of the teacher, so that students can be cut from it.
         on_progress: told of every pair of files, in rows.
 
@@ -51,7 +53,7 @@ def import_vectors(
     if len(texts) != len(vectors):
         raise ShapeMismatch(f"{len(texts)} files of texts, {len(vectors)} of vectors: give them in pairs, in one order")
     start = time.monotonic()
-    pairs = [_checked_pair(t, v, space, kind) for t, v in zip(texts, vectors, strict=True)]
+    pairs = [_checked_pair(t, v, space, kind, text_field) for t, v in zip(texts, vectors, strict=True)]
     target = EmbeddingStore.open_or_create(store, replace(space, origin="imported"), model=model)
     total, done, added, intake = sum(len(rows) for rows, _ in pairs), 0, 0, Intake(target)
     with writer_lock(target.folder):
@@ -66,9 +68,9 @@ def import_vectors(
 
 
 def _checked_pair(
-    texts: str | Path, vectors: str | Path, space: EmbeddingSpace, kind: Kind | None
+    texts: str | Path, vectors: str | Path, space: EmbeddingSpace, kind: Kind | None, text_field: str
 ) -> tuple[list[TextLike], NDArray[np.floating[Any]]]:
-    rows: Iterable[TextLike] = read_texts([texts], kind=kind)
+    rows: Iterable[TextLike] = read_texts([texts], kind=kind, text_field=text_field)
     listed, matrix = list(rows), read_vectors(vectors)
     if matrix.shape != (len(listed), space.dim):
         raise ShapeMismatch(

@@ -58,9 +58,13 @@ class EmbeddingStore:
 
     def _number_rows(self) -> None:
         self._row_of_key: dict[bytes, int] = {}
-        self._starts: list[int] = []
-        for block in self._blocks.blocks:
-            self._take_in(block.table(["key"])["key"].to_pylist())
+        self._starts = self._block_starts()
+        for start, block in zip(self._starts, self._blocks.blocks, strict=True):
+            self._take_in(block.table(["key"])["key"].to_pylist(), start)
+
+    def _block_starts(self) -> list[int]:
+        rows = [block.entry.rows for block in self._blocks.blocks]
+        return [0, *np.cumsum(rows[:-1]).tolist()] if rows else []
 
     def refresh(self) -> None:
         """Take in what other processes added since this was opened; called by a writer that holds the lock."""
@@ -156,10 +160,10 @@ class EmbeddingStore:
         return text_key(kind, text) in self._row_of_key
 
     def add(self, rows: Sequence[TextLike], vectors: NDArray[np.floating[Any]]) -> None:
-        """Commit rows that are not here yet, all or none, as one block.
+        """Commit rows, all or none.
 
         Args:
-            rows: n texts, no (kind, text) twice.
+            rows: n texts that are not here yet, no (kind, text) twice.
             vectors: float32 or float16, (n, dim), checked by whoever made them.
         """
         import pyarrow as pa  # 0.1 s
@@ -174,8 +178,10 @@ class EmbeddingStore:
                 "metadata": pa.nulls(len(rows), pa.string()),
             }
         )
+        start = len(self._blocks)
         self._blocks.append(vectors, table)
-        self._take_in(keys)
+        self._starts = self._block_starts()
+        self._take_in(keys, start)
 
     def lookup(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
         """Give the vectors of texts: float32, (n, dim), in their order.
@@ -216,7 +222,6 @@ class EmbeddingStore:
         """
         self._blocks.verify()
 
-    def _take_in(self, keys: Iterable[bytes]) -> None:
-        self._starts.append(len(self._row_of_key))
-        for key in keys:
-            self._row_of_key[key] = len(self._row_of_key)
+    def _take_in(self, keys: Iterable[bytes], start: int) -> None:
+        for row, key in enumerate(keys, start):
+            self._row_of_key.setdefault(key, row)

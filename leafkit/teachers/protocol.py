@@ -42,16 +42,13 @@ class CountsTruncation(Protocol):
     truncated: int
 
 
-def checked_rows(
-    vectors: NDArray[Any], space: EmbeddingSpace, ids: Sequence[str], *, first_row: int = 0
-) -> NDArray[np.float32]:
+def checked_rows(vectors: NDArray[Any], space: EmbeddingSpace, ids: Sequence[str]) -> NDArray[np.float32]:
     """Let rows in that are vectors of the space.
 
     Args:
         vectors: (n, dim) as a teacher gave them.
         space: what they have to fit.
         ids: n names for the message.
-        first_row: number of the first row, for the message.
 
     Raises:
         TeacherError: another shape, or a row that is not finite or, in a normalised space, not of unit length; names
@@ -62,10 +59,10 @@ def checked_rows(
         raise TeacherError(
             f"the encoder gave shape {rows.shape} for {len(ids)} texts, expected ({len(ids)}, {space.dim})"
         )
-    if (bad := space.first_bad_row(rows, first=first_row)) is not None:
+    if (bad := space.first_bad_row(rows)) is not None:
         row, reason = bad
         raise TeacherError(
-            f"the encoder's row {first_row + row} (text {ids[row]}) {reason}. What was stored before is kept: "
+            f"the encoder's row {row} (text {ids[row]}) {reason}. What was stored before is kept: "
             "mend the encoder or take the text out, then run the same command again"
         )
     return rows

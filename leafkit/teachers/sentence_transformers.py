@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -31,7 +32,8 @@ NOT_COMPUTED_WITH = (
     "recipe.toml",
 )
 WEIGHTS = (".safetensors", ".bin")
-CONFIGURATION = (".json", ".txt", ".model", ".py")
+CONFIGURATION = (".json", ".model", ".py")
+VOCABULARIES = ("vocab.txt", "merges.txt")
 
 
 class SentenceEncoder:
@@ -43,7 +45,7 @@ class SentenceEncoder:
     Attributes:
         space: space of the vectors.
         fingerprint: content hash of the model.
-        truncated: texts cut at ``space.max_tokens`` since this object was made.
+        truncated: texts cut at the model's token limit, or the space's if that is lower, since this object was made.
     """
 
     def __init__(
@@ -54,7 +56,8 @@ class SentenceEncoder:
         self.fingerprint = fingerprint
         self.truncated = 0
         self._bfloat16 = precision == "bfloat16" or (precision == "auto" and cpu_has_bfloat16())
-        self._limit = space.max_tokens if _token_limit(model) is not None else None  # a static table cuts nothing
+        own = _token_limit(model)  # a static table has none and cuts nothing; a leaf's may be below its teacher's
+        self._limit = own if own is None else min(own, space.max_tokens or own)
         if self._limit is not None:
             model.max_seq_length = self._limit
 
@@ -199,22 +202,35 @@ def content_hash(folder: Path) -> str:
     """Hash what a model folder computes with: weights, configuration, tokenizer; not prompts, cards or names.
 
     A hub snapshot and a local copy of it hash alike: pickled weights beside safetensors ones, and exports to other
-    runtimes, are left out.
+    runtimes, are left out, and so is what a user keeps in the folder (a report, notes).
     """
     digest = xxhash.xxh3_128()
+    inside = _module_folders(folder)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        skipped = name.parts[0] in ("onnx", "openvino") or any(part.startswith(".") for part in name.parts)
-        if skipped or not path.is_file() or path.name.startswith(NOT_COMPUTED_WITH):
+        if not path.is_file() or (len(name.parts) > 1 and name.parts[0] not in inside):
+            continue
+        if path.name.startswith((".", *NOT_COMPUTED_WITH)):
             continue
         if path.suffix == ".bin" and (path.parent / "model.safetensors").exists():
             continue
-        if path.suffix in WEIGHTS + CONFIGURATION:
+        if path.suffix in WEIGHTS + CONFIGURATION or path.name in VOCABULARIES:
             digest.update(f"{name.as_posix()}\0{path.stat().st_size}\0".encode())
             with path.open("rb") as file:
                 while piece := file.read(1 << 22):
                     digest.update(piece)
     return f"xxh3:{digest.hexdigest()}"
+
+
+def _module_folders(folder: Path) -> set[str]:
+    """The folders that modules.json names; a plain transformer has none."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return set()
+    try:
+        return {Path(module["path"]).parts[0] for module in json.loads(path.read_bytes()) if module["path"]}
+    except (ValueError, TypeError, KeyError) as exc:
+        raise ModelError(f"{path}: is not the list of a model's modules: {_first_line(exc)}") from exc
 
 
 def token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:

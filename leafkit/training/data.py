@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from leafkit.errors import InputError
@@ -30,6 +31,11 @@ class TrainingTexts:
     prompted: list[str]
     keys: list[bytes]
     places: NDArray[np.int64]  # (n, 2): store, row in it
+
+    @property
+    def hash(self) -> str:
+        """Of which texts these are, in their order: 16 hex digits."""
+        return xxhash.xxh3_64_hexdigest(b"".join(self.keys))
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Teacher vectors of rows: float32, (n, dim)."""

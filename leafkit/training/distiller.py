@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from leafkit.blocks import writer_lock
+from leafkit.blocks import LOCK, writer_lock
 from leafkit.errors import CorruptData, RecipeError, TrainingStopped, UsageError
 from leafkit.io.atomic import storage_errors, write_file
 from leafkit.progress import OnProgress, Progress, silent
@@ -71,7 +70,7 @@ def distil(
         stores: folders of teacher vectors, all of one space.
         recipe: what to train and how.
         out: folder of the student.
-        resume: if ``out`` is finished already, leave it as it is and say so, instead of refusing.
+        resume: if ``out`` is finished already, leave it as it is and give its report, instead of refusing.
         on_progress: told of steps, with loss, cosine, texts/s.
 
     Raises:
@@ -84,9 +83,13 @@ def distil(
     folder, work = Path(out).absolute(), Path(f"{Path(out).absolute()}.run")
     parse_spec(recipe.student)  # a spec that means nothing is refused before anything is read
     if folder.exists():
-        return _finished(folder, recipe, resume=resume)
+        return _finished(folder, recipe, stores, resume=resume)
     if (work / RECIPE).exists():
         _require_same(recipe, work)
+    elif work.is_dir() and (foreign := [path.name for path in work.iterdir() if path.name != LOCK]):
+        raise UsageError(
+            f"{work}: the run's own folder holds {foreign[0]!r}: choose another --out, or move that folder"
+        )
     texts = read_stores(stores)
     recipe = recipe if recipe.base else recipe.model_copy(update={"base": texts.model})
     with writer_lock(work):
@@ -97,7 +100,8 @@ def distil(
             if not (work / RECIPE).exists():  # it never began: nothing may stand in the way of a better command
                 shutil.rmtree(work)
         report = run.train()
-        record = {"format": "leafkit.run", **{k: v for k, v in vars(report).items() if k != "folder"}}
+        record = {"format": "leafkit.run", "texts_hash": texts.hash} | vars(report)
+        record.pop("folder")
         write_file(work / RECORD, (json.dumps(record, indent=1) + "\n").encode())
         beside = (work / LOG, work / RECIPE, work / RECORD)
         save_student(run.model, texts.space, folder, recipe_hash=recipe.hash, beside=beside)
@@ -105,7 +109,7 @@ def distil(
     return DistilReport(Path(out), **{k: v for k, v in vars(report).items() if k != "folder"})
 
 
-def _finished(folder: Path, recipe: Recipe, *, resume: bool) -> DistilReport:
+def _finished(folder: Path, recipe: Recipe, stores: Sequence[str | Path], *, resume: bool) -> DistilReport:
     path = folder / RECORD
     if not resume or not path.is_file():
         what = "is there already" if path.is_file() else "is there already and is no finished run"
@@ -113,9 +117,13 @@ def _finished(folder: Path, recipe: Recipe, *, resume: bool) -> DistilReport:
     _require_same(recipe, folder)
     try:
         record = json.loads(path.read_bytes())
-        return DistilReport(folder, **{k: v for k, v in record.items() if k != "format"})
-    except (ValueError, TypeError, AttributeError) as exc:
+        trained_on = record["texts_hash"]
+        report = DistilReport(folder, **{k: v for k, v in record.items() if k not in ("format", "texts_hash")})
+    except (ValueError, TypeError, KeyError) as exc:
         raise CorruptData(path, expected="the record of a run", found=repr(exc)) from exc
+    if trained_on != read_stores(stores).hash:
+        raise RecipeError(f"{folder}: was trained on other texts. Choose another --out, or remove the folder")
+    return report
 
 
 def _require_same(recipe: Recipe, folder: Path) -> None:
@@ -145,7 +153,7 @@ class _Run:
         self.optimizer = _optimizer(self.model, recipe)
         self.bfloat16 = cpu_has_bfloat16()
         self.targets = texts.vectors(self.held_out)
-        self.identity = xxhash.xxh3_64_hexdigest(recipe.hash.encode() + b"".join(texts.keys))
+        self.identity = f"{recipe.hash}-{texts.hash}"
 
     def _start(self) -> tuple[SentenceTransformer, float]:
         random = np.random.default_rng(self.recipe.seed)

@@ -124,6 +124,81 @@ def test_a_leaf_that_lost_or_changed_a_file_is_refused(tmp_path, leaf, file):
     open_student(leaf)
 
 
+def test_what_a_user_keeps_in_a_leafs_folder_does_not_change_it(tmp_path, leaf):
+    copy = tmp_path / "leaf"
+    shutil.copytree(leaf, copy)
+    (copy / "report").mkdir()
+    (copy / "report" / "report.json").write_text("{}")
+    (copy / "notes.txt").write_text("the one for the meeting")
+    assert open_student(copy).fingerprint == open_student(leaf).fingerprint
+
+
+def test_a_leaf_keeps_its_own_token_limit_below_its_teachers(tmp_path, store, teacher_folder):
+    from sentence_transformers import SentenceTransformer
+
+    from leafkit.training import distil, preset
+
+    short = SentenceTransformer(str(teacher_folder), device="cpu")
+    short.max_seq_length = 8
+    short.save(str(tmp_path / "short"))
+    distil([store], preset(str(tmp_path / "short"), epochs=0.2), tmp_path / "leaf")
+    student, text = open_student(tmp_path / "leaf"), " ".join(f"w{number}" for number in range(20))
+    plain = SentenceTransformer(str(tmp_path / "leaf"), device="cpu").encode_document([text])
+    np.testing.assert_allclose(student.encode([text], "document"), plain, atol=1e-6)
+    assert student.truncated == 1
+
+
+def test_a_folder_where_the_run_would_work_is_not_touched(tmp_path, store):
+    (tmp_path / "leaf.run").mkdir()
+    (tmp_path / "leaf.run" / "thesis.txt").write_text("precious")
+    _, error = leafkit("distill", "--store", store, "--student", "layers:1", "--out", tmp_path / "leaf", code=2)
+    assert "holds 'thesis.txt'" in error
+    assert (tmp_path / "leaf.run" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_finished_run_on_other_texts_is_not_taken_for_this_one(tmp_path, store, teacher_folder):
+    from leafkit.errors import RecipeError
+    from leafkit.store import EmbeddingStore, embed_texts
+    from leafkit.teachers import open_teacher
+    from leafkit.training import distil, preset
+
+    recipe = preset("layers:1", epochs=0.2)
+    distil([store], recipe, tmp_path / "leaf")
+    teacher = open_teacher(teacher_folder)
+    embed_texts(teacher, texts(60), EmbeddingStore.create(tmp_path / "s", teacher.space, model=str(teacher_folder)))
+    with pytest.raises(RecipeError, match="was trained on other texts"):
+        distil([tmp_path / "s"], recipe, tmp_path / "leaf", resume=True)
+
+
+def test_a_corpus_is_embedded_anew_when_the_run_before_had_another_model(tmp_path, teacher_folder, leaf):
+    from leafkit.store import EmbeddingStore
+
+    aside = tmp_path / ".i.embedding"  # as a killed run with the leaf leaves it
+    student = open_student(leaf)
+    EmbeddingStore.create(aside, student.space, made_by=student.fingerprint)
+    corpus = tmp_path / "c.csv"
+    corpus.write_text("body\nw1 w2\n")
+    made = ("index", "create", "--corpus", corpus, "--model", teacher_folder, "--text-field", "body")
+    leafkit(*made, "--out", tmp_path / "i")
+    assert not aside.exists()
+
+
+def test_vectors_are_imported_beside_a_named_column(tmp_path, teacher_folder):
+    (tmp_path / "t.csv").write_text("body\nw1\nw2\n")
+    np.save(tmp_path / "v.npy", np.eye(32, dtype=np.float32)[:2])
+    files = ("--texts", tmp_path / "t.csv", "--vectors", tmp_path / "v.npy", "--text-field", "body")
+    leafkit("import", *files, "--teacher", teacher_folder, "--store", tmp_path / "s")
+
+
+def test_a_package_that_will_be_needed_is_asked_for_before_any_work():
+    from leafkit.cli.console import require_packages
+    from leafkit.errors import MissingExtra
+
+    require_packages("json", extra="judge")
+    with pytest.raises(MissingExtra, match=r"no_such_module is not installed: pip install 'leafkit\[judge\]'"):
+        require_packages("no_such_module", extra="judge")
+
+
 def test_an_exported_pair_is_no_teacher(tmp_path, leaf, teacher_folder):
     leafkit("export", "--student", leaf, "--teacher", teacher_folder, "--out", tmp_path / "pair")
     texts_file = lines(tmp_path / "t.jsonl", {"text": "w1"})

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from leafkit.blocks import Blocks
 from leafkit.errors import CorruptData, InputError
 from leafkit.index import Index
 from leafkit.space import EmbeddingSpace, TeacherId
@@ -108,3 +109,26 @@ def test_a_store_without_documents_is_refused(tmp_path):
     store.add([Row("moss", "query", "2")], unit(1))
     with pytest.raises(InputError, match="no documents"):
         Index.from_store(store, tmp_path / "index")
+
+
+def test_an_index_is_built_anew_from_imported_vectors_of_the_same_teacher(tmp_path):
+    from dataclasses import replace
+
+    vectors = np.eye(8, dtype=np.float32)[:2]
+    Index.create(tmp_path / "i", space(8), ["a", "b"], ["one", "two"], vectors)
+    Index.create(tmp_path / "i", replace(space(8), origin="imported"), ["c", "d"], ["three", "four"], vectors)
+    assert Index.open(tmp_path / "i").ids == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "found"), [(np.float32, "2 rows of float32, 1 rows of float32"), (np.float16, "2 rows of float16")]
+)
+def test_a_folder_that_is_no_single_block_of_float32_is_refused(tmp_path, dtype, found):
+    import pyarrow as pa
+
+    blocks = Blocks.create(tmp_path / "i", format="leafkit.index", space=space(8), user={})
+    for rows in (2, 1) if dtype == np.float32 else (2,):
+        table = pa.table({"id": [f"{rows}{n}" for n in range(rows)], "text": ["x"] * rows})
+        blocks.append(np.eye(8, dtype=dtype)[:rows], table)
+    with pytest.raises(CorruptData, match=f"expected one block of float32, found {found}"):
+        Index.open(tmp_path / "i")

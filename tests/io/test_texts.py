@@ -173,3 +173,11 @@ def test_a_beir_folder_gives_both_kinds_and_passes_over_empty_documents(tmp_path
         rows = list(read_texts([tmp_path]))
     assert [(row.kind, row.text) for row in rows] == [("document", "a"), ("query", "q")]
     assert texts_of(tmp_path, kind="query") == ["q"]
+
+
+def test_a_tsv_header_with_a_hyphen_is_a_header(tmp_path):
+    file = tmp_path / "d.tsv"
+    file.write_text("doc-id\ttext\n7\thello world\n")
+    assert [row.text for row in read_texts([file])] == ["hello world"]
+    file.write_text("17\thello world\n")
+    assert [(row.id, row.text) for row in read_texts([file])] == [("17", "hello world")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from leafkit.blocks import Blocks, blocks
 from leafkit.errors import CorruptData, IndexLocked, InputError, ShapeMismatch, SpaceMismatch, TeacherError
 from leafkit.space import EmbeddingSpace, Prompts, TeacherId
 from leafkit.store import EmbeddingStore, Row, embed_texts, import_vectors
@@ -89,6 +90,47 @@ embed_texts(CallableTeacher(function, SPACE), rows(500), EmbeddingStore.create({
     assert len(store) == 3 * 64
     report = embed_texts(Counting(), rows(500), store)
     assert (report.known, report.embedded) == (192, 308)
+
+
+def test_an_interrupt_behind_the_commit_does_not_bring_rows_twice(tmp_path, monkeypatch):
+    store = EmbeddingStore.create(tmp_path / "s", SPACE)
+    sweep, swept = Blocks._sweep, []
+
+    def interrupted(self):
+        sweep(self)
+        swept.append(1)
+        if len(swept) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Blocks, "_sweep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embed_texts(Counting(), rows(100), store)
+    again = EmbeddingStore.open(tmp_path / "s")
+    embed_texts(Counting(), rows(300), again)
+    texts = [row.text for row in rows(300) if row.kind == "document"]
+    assert [row.text for row in again.rows()].count(texts[0]) == 1
+    np.testing.assert_array_equal(
+        EmbeddingStore.open(tmp_path / "s").lookup(texts, "document"), Counting().encode(texts, "document")
+    )
+
+
+def test_many_small_saves_leave_few_blocks_and_every_row_its_vector(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "MERGED_ROWS", 64)
+    store = EmbeddingStore.create(tmp_path / "s", SPACE)
+    texts = rows(300)
+    early = None
+    for first in range(0, 300, 3):
+        part = texts[first : first + 3]
+        store.add(part, np.concatenate([Counting().encode([row.text], row.kind) for row in part]))
+        early = early or EmbeddingStore.open(tmp_path / "s")
+    assert len(store.manifest.blocks) < 300 / 64 + 2 * 6
+    assert len(list((tmp_path / "s" / "blocks").iterdir())) == len(store.manifest.blocks)
+    for opened in (store, EmbeddingStore.open(tmp_path / "s")):
+        assert [(row.kind, row.text) for row in opened.rows()] == [(row.kind, row.text) for row in texts]
+        for row, vector in zip(texts, opened.vectors(range(300)), strict=True):
+            np.testing.assert_array_equal(vector, opened.lookup([row.text], row.kind)[0])
+            np.testing.assert_array_equal(vector, Counting().encode([row.text], row.kind)[0])
+    assert [row.text for row in early.rows()] == [row.text for row in texts[:3]]  # what was opened stays readable
 
 
 def test_two_writers_do_not_meet(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from leafkit.errors import InputError, MissingExtra
 from leafkit.index import Index, Retriever
@@ -77,7 +78,8 @@ def run_demo(
     )
     model = teacher or packaged_teacher()
     whole = open_teacher(model, max_tokens=MAX_TOKENS)
-    store = EmbeddingStore.open_or_create(folder / "training.store", whole.space, model=str(model))
+    drawn = xxhash.xxh3_64_hexdigest("\0".join(row.text for row in split.training).encode())[:8]  # other packages, anew
+    store = EmbeddingStore.open_or_create(folder / f"training-{drawn}.store", whole.space, model=str(model))
     say("teacher: vectors of the training texts")
     embed_texts(whole, split.training, store, total=len(split.training), on_progress=on_progress)
     recipes = {
@@ -87,7 +89,7 @@ def run_demo(
     leaves: dict[str, SentenceEncoder] = {}
     results: dict[str, dict[str, Any]] = {}
     for name, recipe in recipes.items():
-        leaf = folder / name.replace(":", "-")
+        leaf = folder / f"{name.replace(':', '-')}-{drawn}"
         say(f"student {name}: training")
         report = distil([store.folder], recipe, leaf, resume=True, on_progress=on_progress)
         say(
@@ -99,7 +101,7 @@ def run_demo(
             [collection],
             teacher=whole,
             student=leaves[name],
-            out=folder / f"report-{leaf.name}",
+            out=folder / f"report-{name.replace(':', '-')}",
             cache=folder / "cache",
             bm25=True,
             student_name=name,

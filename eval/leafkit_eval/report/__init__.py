@@ -32,9 +32,8 @@ def write_report(result: Mapping[str, Any], out: str | Path) -> ReportFiles:
     """
     where = ReportFiles(Path(out) / "report.json", Path(out) / "report.html")
     data = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
-    page = render_page(json.loads(data))  # from what was written: the page cannot know more than the file
     write_file(where.json, data.encode() + b"\n")
-    write_file(where.html, page.encode())
+    write_file(where.html, render_page(json.loads(data)).encode())  # the page cannot know more than the file
     return where
 
 

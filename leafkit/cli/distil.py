@@ -53,6 +53,7 @@ def distill(
         return
     before = "finished before, left as it is; " if finished else ""
     tell(
-        f"{report.folder}: {before}{report.texts_seen} texts seen ({report.texts} distinct) in {report.seconds / 60:.1f} min;"
+        f"{report.folder}: {before}{report.texts_seen} texts seen ({report.texts} distinct) in"
+        f" {report.seconds / 60:.1f} min;"
         f" cosine to the teacher {report.cosine_start:.3f} at the linear start, {report.cosine_end:.3f} now"
     )

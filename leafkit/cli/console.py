@@ -74,9 +74,13 @@ def progress_bar() -> Iterator[OnProgress]:
 def _lines() -> OnProgress:
     said: dict[str, float] = {}
     begun: dict[str, float] = {}
+    done: dict[str, int] = {}
 
     def line(progress: Progress) -> None:
         now = time.monotonic()
+        if progress.done < done.get(progress.stage, 0):  # the stage comes again, with another student
+            begun.pop(progress.stage), said.pop(progress.stage, None)
+        done[progress.stage] = progress.done
         start = begun.setdefault(progress.stage, now)
         finished = progress.done >= progress.total
         if not finished and now - said.get(progress.stage, start) < LINE_EVERY_S:

@@ -79,7 +79,8 @@ def _lines() -> OnProgress:
     def line(progress: Progress) -> None:
         now = time.monotonic()
         if progress.done < done.get(progress.stage, 0):  # the stage comes again, with another student
-            begun.pop(progress.stage), said.pop(progress.stage, None)
+            begun.pop(progress.stage)
+            said.pop(progress.stage, None)
         done[progress.stage] = progress.done
         start = begun.setdefault(progress.stage, now)
         finished = progress.done >= progress.total

@@ -124,3 +124,21 @@ def test_a_full_disk_is_one_clear_error_and_keeps_what_was_there(tmp_path, teach
     assert "cannot write" in done.stderr
     out, _ = leafkit("embed", good, "--teacher", teacher_folder, "--store", store)
     assert "1 were there" in out
+
+
+def test_time_left_counts_from_the_start_of_a_stage_that_comes_again(monkeypatch):
+    from leafkit.cli import console
+    from leafkit.progress import Progress
+
+    said, now = [], [0.0]
+    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    line = console._lines()
+    for at, done in ((0, 0), (1, 5), (2, 10), (1000, 1), (1011, 2), (1020, 10)):
+        now[0] = at
+        line(Progress("start", done, 10))
+    assert [text.split() for text in said] == [
+        ["start", "10/10", "0", "s", "left"],
+        ["start", "2/10", "44", "s", "left"],
+        ["start", "10/10", "0", "s", "left"],
+    ]

@@ -84,22 +84,24 @@ double dot(const float* a, const float* b, std::int64_t dim) {
   return std::isfinite(total) ? total + rest : total;
 }
 
-// One row after another, so that memory is read as one stream.
-void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
-  for (int q = 0; q < queries; ++q) {
-    const float* one = query + q * stride;
-    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-    std::int64_t i = 0;
-    for (; i + 64 <= dim; i += 64)
-#pragma GCC unroll 4
-      for (int s = 0; s < 4; ++s)
-        sum[s] = _mm512_fmadd_ps(_mm512_loadu_ps(one + i + 16 * s), _mm512_loadu_ps(row + i + 16 * s), sum[s]);
-    for (; i < dim; i += 16) {
-      const __mmask16 mask = static_cast<__mmask16>(dim - i < 16 ? (1u << (dim - i)) - 1u : 0xffffu);
-      sum[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, one + i), _mm512_maskz_loadu_ps(mask, row + i), sum[0]);
-    }
-    out[q] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+// The sums of x[i] * y[i], four at once: one alone would wait for its own addition.
+[[gnu::always_inline]] inline float product(const float* x, const float* y, std::int64_t dim) {
+  __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+  std::int64_t i = 0;
+  for (; i + 64 <= dim; i += 64)
+    unrolled<4>([&](auto s) LEAFKIT_INLINE {
+      sum[s] = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 16 * s), _mm512_loadu_ps(y + i + 16 * s), sum[s]);
+    });
+  for (; i < dim; i += 16) {
+    const __mmask16 mask = static_cast<__mmask16>(dim - i < 16 ? (1u << (dim - i)) - 1u : 0xffffu);
+    sum[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i), sum[0]);
   }
+  return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+}
+
+void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
+  for (int q = 0; q < queries; ++q) out[q] = product(query + q * stride, row, dim);
+  out[queries] = product(row, row, dim);
 }
 
 }  // namespace

@@ -79,6 +79,8 @@ void row_dots(int queries, const float* query, std::int64_t stride, const float*
     for (std::int64_t i = 0; i < dim; ++i) sum += query[q * stride + i] * row[i];
     out[q] = sum;
   }
+  out[queries] = 0;
+  for (std::int64_t i = 0; i < dim; ++i) out[queries] += row[i] * row[i];
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ struct Kernels {
   Tile tile[kTypes];
   // The inner product of two float32 vectors, summed without rounding but the last: double-double in fixed lanes.
   double (*dot)(const float* a, const float* b, std::int64_t dim);
-  // Inner products of `queries` float32 vectors with one row, in float32.
+  // Inner products of `queries` float32 vectors with one row, and behind them the row's with itself, in float32.
   void (*row_dots)(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim,
                    float* out);
 };

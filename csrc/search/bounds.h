@@ -44,6 +44,13 @@ inline float norm_of_squares(float squares, std::int64_t dim) {
   return std::sqrt(squares * (1 + (terms + 8) * 0x1p-23f) + terms * 0x1p-124f);
 }
 
+// Distances of a row that was rounded to bfloat16 (or not: float32), from |d'|^2 summed in float32. A rounding moves a
+// value by at most 2^-8 of what it becomes; what is denormal is within the absolute term of `rounding_of`.
+inline Distance distance_of_squares(Type type, float squares, std::int64_t dim) {
+  const float norm = norm_of_squares(squares, dim);
+  return {type == Type::bfloat16 ? norm * 0x1p-8f : 0.0f, norm};
+}
+
 // The threshold that no document below `least` minus the error has a chance above; minus infinity if nothing is known.
 inline float threshold_below(float least, float error) {
   const float low = least - error;

@@ -60,6 +60,85 @@ struct Binary : BitSums {
   }
 };
 
+// Rows of 16 words become columns.
+[[gnu::always_inline]] inline void transpose(__m512i (&rows)[16]) {
+  __m512i pairs[16], fours[16];
+  unrolled<8>([&](auto i) LEAFKIT_INLINE {
+    pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+    pairs[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+  });
+  unrolled<4>([&](auto i) LEAFKIT_INLINE {
+    fours[4 * i] = _mm512_unpacklo_epi64(pairs[4 * i], pairs[4 * i + 2]);
+    fours[4 * i + 1] = _mm512_unpackhi_epi64(pairs[4 * i], pairs[4 * i + 2]);
+    fours[4 * i + 2] = _mm512_unpacklo_epi64(pairs[4 * i + 1], pairs[4 * i + 3]);
+    fours[4 * i + 3] = _mm512_unpackhi_epi64(pairs[4 * i + 1], pairs[4 * i + 3]);
+  });
+  // fours[4 i + j] holds, in its four parts p, column 4 p + j of rows 4 i to 4 i + 3.
+  unrolled<4>([&](auto j) LEAFKIT_INLINE {
+    const __m512i even_low = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0x88);
+    const __m512i odd_low = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0xdd);
+    const __m512i even_high = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0x88);
+    const __m512i odd_high = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0xdd);
+    rows[j] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+    rows[8 + j] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+    rows[4 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+    rows[12 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+  });
+}
+
+[[gnu::always_inline]] inline __m512i load_some(const float* from, std::int64_t left) {
+  const __mmask16 mask = static_cast<__mmask16>(left >= 16 ? 0xffffu : left <= 0 ? 0u : (1u << left) - 1u);
+  return _mm512_maskz_loadu_epi32(mask, from);
+}
+
+// Nearest bfloat16 of 16 floats, ties to even, NaN kept, in the low halves.
+[[gnu::always_inline]] inline __m512i rounded(__m512i bits) {
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i up = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(_mm512_castsi512_ps(bits), _mm512_castsi512_ps(bits), _CMP_UNORD_Q);
+  return _mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7fc0));
+}
+
+void pack(Type type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group, float* squares) {
+  auto* words = static_cast<std::uint32_t*>(group);
+  const bool halves = type == Type::bfloat16;
+  const std::int64_t columns = halves ? 32 : 16, steps = halves ? (dim + 1) / 2 : dim;
+  for (int first = 0; first < kGroup; first += 16) {
+    __m512 sum = _mm512_setzero_ps();
+    for (std::int64_t i = 0; i < dim; i += columns) {
+      __m512i block[16];
+      for (int row = 0; row < 16; ++row) {
+        const float* from = rows + (first + row) * stride + i;
+        const std::int64_t left = first + row < count ? dim - i : 0;
+        if (halves) {
+          // Words of two neighbours: evens in the low halves, odds in the high ones.
+          const __m512i low = rounded(load_some(from, left)), high = rounded(load_some(from + 16, left - 16));
+          const __m512i take = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26,
+                                                24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+          block[row] = _mm512_permutex2var_epi16(low, take, high);
+        } else {
+          block[row] = load_some(from, left);
+        }
+      }
+      transpose(block);
+      const std::int64_t at = halves ? i / 2 : i, some = steps - at < 16 ? steps - at : 16;
+      for (std::int64_t column = 0; column < some; ++column) {
+        _mm512_storeu_si512(words + (at + column) * kGroup + first, block[column]);
+        if (halves) {
+          const __m512 low = _mm512_castsi512_ps(_mm512_slli_epi32(block[column], 16));
+          const __m512 high = _mm512_castsi512_ps(
+              _mm512_and_si512(block[column], _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+          sum = _mm512_fmadd_ps(low, low, _mm512_fmadd_ps(high, high, sum));
+        } else {
+          const __m512 value = _mm512_castsi512_ps(block[column]);
+          sum = _mm512_fmadd_ps(value, value, sum);
+        }
+      }
+    }
+    _mm512_storeu_ps(squares + first, sum);
+  }
+}
+
 double dot(const float* a, const float* b, std::int64_t dim) {
   __m512d high = _mm512_setzero_pd(), low = _mm512_setzero_pd();
   for (std::int64_t i = 0; i < dim; i += 8) {
@@ -107,7 +186,9 @@ void row_dots(int queries, const float* query, std::int64_t stride, const float*
 }  // namespace
 
 const Kernels kKernelsAvx512 = {
+    Type::float32,
     {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>},
+    &pack,
     &dot,
     &row_dots,
 };

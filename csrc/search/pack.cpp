@@ -140,15 +140,6 @@ Packed pack(Rows<const float> rows, Type type, const float* dim_scale, int threa
   return out;
 }
 
-Distance pack_group(Rows<const float> rows, Type type, void* group) {
-  const std::int64_t words = steps_of(type, rows.dim) * kGroup;
-  std::fill_n(static_cast<std::uint32_t*>(group), words, 0u);
-  Distance most{0, 0};
-  for (int lane = 0; lane < rows.count; ++lane)
-    take_in(most, write_row(rows.row(lane), rows.dim, type, 1.0f, nullptr, lane, group, nullptr));
-  return most;
-}
-
 Prepared prepare(Rows<const float> queries, Type type, const float* dim_scale) {
   const std::int64_t steps = steps_of(type, queries.dim), per_step = dims_per_step(type);
   Prepared out{steps, {}, {}, {}};

@@ -37,9 +37,6 @@ std::int64_t steps_of(Type type, std::int64_t dim);
 // its largest magnitude over 127. Throws std::invalid_argument where int8 sums could overflow (dim above 65,536).
 Packed pack(Rows<const float> rows, Type type, const float* dim_scale, int threads);
 
-// One group of at most 64 rows, for documents that are packed as they are scanned: float32 or bfloat16.
-Distance pack_group(Rows<const float> rows, Type type, void* group);
-
 // Queries in the form of a type.
 struct Prepared {
   std::int64_t stride;                // words a query

@@ -36,7 +36,7 @@ class Search {
         kernels_(kernels_of(request.level)),
         count_(documents.packed != nullptr ? documents.packed->count : documents.rows.count),
         dim_(documents.packed != nullptr ? documents.packed->dim : documents.rows.dim),
-        type_(documents.packed != nullptr ? documents.packed->type : Type::float32),
+        type_(documents.packed != nullptr ? documents.packed->type : kernels_.in_place),
         kept_(request.answer == Answer::rescored ? request.k * request.overfetch : request.k) {
     kept_ = std::clamp<std::int64_t>(kept_, 1, std::max<std::int64_t>(count_, 1));
   }
@@ -80,7 +80,13 @@ class Search {
         }
       } else {
         auto* aligned = reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
-        distance = pack_group(rows_of_group(number), type_, aligned);
+        const Rows<const float> rows = rows_of_group(number);
+        float squares[kGroup];
+        kernels_.pack(type_, rows.data, rows.stride, static_cast<int>(rows.count), dim_, aligned, squares);
+        float most = 0;
+        for (const float one : squares)
+          most = std::isnan(one) ? std::numeric_limits<float>::infinity() : std::max(most, one);
+        distance = distance_of_squares(type_, most, dim_);
         in.group = aligned;
       }
       in.steps = steps_of(type_, dim_);

@@ -48,7 +48,12 @@ struct TileOut {
 using Tile = void (*)(int queries, const TileIn& in, TileOut& out);
 
 struct Kernels {
+  Type in_place;  // what float32 documents become that are packed as they are scanned
   Tile tile[kTypes];
+  // Packs `count` <= 64 rows of float32 into a group of float32 or bfloat16, zeros in the lanes behind them. squares:
+  // |d'|^2 of every lane, summed in float32.
+  void (*pack)(Type type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group,
+               float* squares);
   // The inner product of two float32 vectors, summed without rounding but the last: double-double in fixed lanes.
   double (*dot)(const float* a, const float* b, std::int64_t dim);
   // Inner products of `queries` float32 vectors with one row, and behind them the row's with itself, in float32.

@@ -12,7 +12,9 @@ DEFAULT_MINUTES = 10.0
 
 def distill(
     store: Annotated[list[Path], typer.Option(help="Store made by `leafkit embed` or `leafkit import`; once a store.")],
-    student: Annotated[str, typer.Option(help="layers:N, static, or a model's folder or hub name.")],
+    student: Annotated[
+        str, typer.Option(help="layers:N (the first N; or layers:N:spaced), static, or a model's folder or hub name.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the leaf; appears when the run is done.")],
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Train for this long.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Or for this many passes over the texts.")] = None,

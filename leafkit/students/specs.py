@@ -45,7 +45,7 @@ def parse_spec(text: str) -> StudentSpec:
     if text == "static":
         return StaticSpec()
     if word == "layers":
-        count, spacing = (rest[0] if rest else ""), (rest[1] if len(rest) > 1 else "spaced")
+        count, spacing = (rest[0] if rest else ""), (rest[1] if len(rest) > 1 else "first")
         if (
             not (count.isascii() and count.isdigit())
             or int(count) < 1
@@ -53,7 +53,7 @@ def parse_spec(text: str) -> StudentSpec:
             or len(rest) > 2
         ):
             raise UnknownStudent(f"student {text!r}: expected {FORMS}")
-        return LayersSpec(int(count), "first" if spacing == "first" else "spaced")
+        return LayersSpec(int(count), "spaced" if spacing == "spaced" else "first")
     if not text or (":" in text and not Path(text).exists()):
         raise UnknownStudent(f"student {text!r}: expected {FORMS}")
     if not Path(text).exists() and (text.count("/") != 1 or text.startswith((".", "/"))):

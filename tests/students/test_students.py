@@ -19,8 +19,8 @@ def test_a_spec_that_names_nothing_is_refused_with_the_forms(text):
 
 
 def test_specs_are_read(tmp_path):
-    assert parse_spec("layers:3") == LayersSpec(3, "spaced")
-    assert parse_spec("layers:2:first") == LayersSpec(2, "first")
+    assert parse_spec("layers:3") == parse_spec("layers:3:first") == LayersSpec(3, "first")
+    assert parse_spec("layers:2:spaced") == LayersSpec(2, "spaced")
     assert parse_spec("static") == StaticSpec()
     assert parse_spec(str(tmp_path)) == ModelSpec(str(tmp_path))
     assert parse_spec("owner/model") == ModelSpec("owner/model")

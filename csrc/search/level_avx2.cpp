@@ -1,8 +1,6 @@
 // 64 documents are taken 16 at a time: 6 queries x 2 vectors of sums, 2 documents and a query in 16 registers.
 #include <immintrin.h>
 
-#include <cmath>
-
 #include "search/tiles.h"
 #include "search/unrolled.h"
 
@@ -216,7 +214,8 @@ double dot(const float* a, const float* b, std::int64_t dim) {
     two_sum(rest_high, rest, highs[lane]);
     rest += lows[lane];
   }
-  return std::isfinite(rest_high) ? rest_high + rest : rest_high;
+  // A sum that is not finite has lost its rest to NaN.
+  return rest_high - rest_high == 0 ? rest_high + rest : rest_high;
 }
 
 [[gnu::always_inline]] inline float product(const float* x, const float* y, std::int64_t dim) {

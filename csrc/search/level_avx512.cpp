@@ -1,7 +1,5 @@
 #include <immintrin.h>
 
-#include <cmath>
-
 #include "search/tiles.h"
 #include "search/tiles_avx512.h"
 
@@ -160,7 +158,8 @@ double dot(const float* a, const float* b, std::int64_t dim) {
     rest += (total - (sum - part)) + (highs[i] - part) + lows[i];
     total = sum;
   }
-  return std::isfinite(total) ? total + rest : total;
+  // A sum that is not finite has lost its rest to NaN.
+  return total - total == 0 ? total + rest : total;
 }
 
 // The sums of x[i] * y[i], four at once: one alone would wait for its own addition.

@@ -91,6 +91,7 @@ double dot(const float* a, const float* b, std::int64_t dim) {
     low += (high - (sum - part)) + (product - part);  // what the addition lost (Knuth's two-sum)
     high = sum;
   }
+  // A sum that is not finite has lost its rest to NaN.
   return std::isfinite(high) ? high + low : high;
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from leafkit.ops.backend import describe
 from tests import reference
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,7 @@ SOURCES = ["search/level_avx512.cpp", "search/level_avx512_narrow.cpp", "search/
 IN_PLACE, BINARY = -1, 4
 
 pytestmark = [
+    pytest.mark.skipif("avx512" in describe().levels, reason="this CPU has the level: every other test covers it"),
     pytest.mark.skipif(SIMDE is None, reason="SIMDe's headers are not installed (Debian: libsimde-dev)"),
     pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the level is x86-64's"),
@@ -148,10 +150,10 @@ def search(tmp_path_factory):
 
 @pytest.mark.parametrize("narrow", [0, 1])
 @pytest.mark.parametrize("type", [IN_PLACE, 0, 1, 2, 3])
-@pytest.mark.parametrize("dim", [1, 7, 15, 16, 17, 31, 32, 33, 48, 65, 200])
+@pytest.mark.parametrize("dim", [1, 7, 16, 33, 65, 200])
 def test_the_answer_is_that_of_the_float64_definition(search, dim, type, narrow):
     random = np.random.default_rng(dim)
-    for queries, documents in [(1, 1), (5, 63), (6, 64), (8, 65), (13, 150)]:
+    for queries, documents in [(1, 1), (6, 64), (8, 65), (13, 90)]:
         q, d = (random.normal(size=(n, dim)).astype(np.float32) for n in (queries, documents))
         d[::7] = d[0]
         k = min(documents, 9)

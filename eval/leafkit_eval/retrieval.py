@@ -91,6 +91,7 @@ def judge_retrieval(
         on_progress(Progress(f"search {collection.name}", number, len(collections)))
         judged.append(_judge(collection, vectors, bm25=bm25, drop_self=drop_self, runs=out / "runs"))
         on_progress(Progress(f"search {collection.name}", number + 1, len(collections)))
+    _forget_other_runs(out / "runs", judged)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -188,7 +189,7 @@ def _judge(collection: Collection, vectors: dict[str, _Vectors], *, bm25: bool, 
         found[mode] = search_run(queries[asker], documents[answerer], document_ids, query_ids, drop_self=drop_self)
     measures = {mode: measure(collection.qrels, run) for mode, run in found.items()}
     for mode, run in found.items():
-        _save_run(runs / f"{collection.name}.{collection.split}.{mode}", run, measures[mode])
+        _save_run(runs / _stem(collection, mode), run, measures[mode])
     samples = statistics.bootstrap_means(
         np.stack([each.per_query["ndcg_at_10"] for each in measures.values()]),
         salt=f"{collection.name}/{collection.split}",
@@ -269,6 +270,18 @@ def _mean_cosines(cosines: dict[Kind, NDArray[np.float64]]) -> dict[str, float |
     return {name: float(np.nanmean(values)) if np.isfinite(values).any() else None for name, values in groups.items()}
 
 
+def _stem(collection: Collection, mode: Mode) -> str:
+    return f"{collection.name}.{collection.split}.{mode}"
+
+
+def _forget_other_runs(folder: Path, judged: Sequence[_Judged]) -> None:
+    """Rankings of an earlier report, of collections or modes that this one has not, would pass for its own."""
+    own = {_stem(each.collection, mode) for each in judged for mode in each.measures}
+    for path in [*folder.glob("*.trec"), *folder.glob("*.tsv")]:
+        if path.stem not in own:
+            path.unlink()
+
+
 def _save_run(stem: Path, run: Run, measures: Measures) -> None:
     """Keep what every figure can be made from again."""
     lines = []
@@ -298,7 +311,12 @@ def _require_distinct(collections: Sequence[Collection]) -> None:
 
 
 def _described(encoder: Teacher, name: str) -> dict[str, Any]:
-    return {"name": name, "fingerprint": encoder.fingerprint, "space": encoder.space.to_json()}
+    return {
+        "name": name,
+        "fingerprint": encoder.fingerprint,
+        "arithmetic": getattr(encoder, "arithmetic", None),  # a function's owner knows, we do not
+        "space": encoder.space.to_json(),
+    }
 
 
 def _settings(bm25: bool, drop_self: bool) -> dict[str, Any]:

@@ -34,8 +34,11 @@ def distill(
     Example: leafkit distill --store notes.store --student layers:3 --out leaf --minutes 10
     """
     from leafkit.cli.console import progress_bar, tell, tell_json
+    from leafkit.errors import UsageError
     from leafkit.training import distil, preset
 
+    if minutes is not None and epochs is not None:
+        raise UsageError("give --minutes or --epochs, one of the two")
     if minutes is None and epochs is None:
         minutes = DEFAULT_MINUTES
     recipe = preset(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from leafkit.errors import UsageError
 
 app = typer.Typer(help="Judge a leaf beside its teacher.", no_args_is_help=True)
 
@@ -32,7 +35,7 @@ def retrieval(
 ) -> None:
     """Judge teacher, leaf on both sides, and leaf with the teacher's documents: nDCG@10, recall@100, MRR@10.
 
-    Vectors are kept: run it again to go on, or to judge another leaf for the price of its own vectors.
+    Vectors are kept: run it again to go on. With --cache a report of another leaf costs its own vectors only.
 
     Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
     """
@@ -42,9 +45,10 @@ def retrieval(
     require_packages("pytrec_eval", "jinja2", *(["bm25s", "Stemmer"] if bm25 else []), extra="judge")
     from leafkit_eval import judge_retrieval, load_collection, write_report
 
+    _require_free(out, student.name)
     collections = [load_collection(folder, split=split) for folder in data]
     leaf = open_student(student)
-    whole = open_encoder(teacher, leaf.space)
+    whole = open_encoder(teacher, leaf.space, whose=str(student))
     with progress_bar() as on_progress:
         result = judge_retrieval(
             collections,
@@ -64,7 +68,23 @@ def retrieval(
         tell(results_table(result["results"]))
         cosine = result["summary"]["mean_cosine_to_teacher"]["all"]
         tell(f"\nmean cosine to the teacher {cosine:.4f}")
+        shared = {row["dataset"]: row["shared_ids"] for row in result["results"] if row["shared_ids"]}
+        for name, count in shared.items():
+            say(f"{name}: {count} query ids are document ids too; such a hit of a query is dropped, as BEIR does")
     say(f"report: {files.html} and {files.json}")
+
+
+def _require_free(out: Path, student: str) -> None:
+    """Refuse to replace the report of another leaf; the same leaf's is made anew."""
+    path = out / "report.json"
+    try:
+        there = json.loads(path.read_bytes())["student"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # none, or nothing that anyone could read
+    if there != student:
+        raise UsageError(
+            f"{path} is the report of {there}: choose another --out, and --cache {out / 'cache'} for its vectors"
+        )
 
 
 def results_table(rows: list[dict[str, object]]) -> str:

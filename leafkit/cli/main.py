@@ -53,6 +53,7 @@ def main() -> None:
         sys.exit(exc.exit_code)
     except Exception as exc:  # noqa: BLE001  # the one place that catches broadly
         if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:  # of stdout: files say StorageError themselves
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at exit
             _end(f"the output cannot be written ({exc.strerror})", StorageError.exit_code)
         _end(f"a fault of leafkit's own, {exc!r}: please report it with the output under LEAFKIT_DEBUG=1", 1)
     sys.exit(code if isinstance(code, int) else 0)

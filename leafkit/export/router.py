@@ -30,7 +30,7 @@ def export_router(student: str | Path, teacher: str | Path, out: str | Path) -> 
     if folder.exists():
         raise UsageError(f"{folder} is there already: choose another --out, or remove it")
     leaf = open_student(student, precision="float32")
-    whole = open_encoder(teacher, leaf.space, precision="float32")
+    whole = open_encoder(teacher, leaf.space, whose=str(student), precision="float32")
     router = Router.for_query_document(query_modules=list(leaf.model), document_modules=list(whole.model))
     prompts = {"query": leaf.space.prompts.query, "document": leaf.space.prompts.document}
     pair = SentenceTransformer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -115,19 +116,23 @@ class Index:
     def from_store(cls, store: EmbeddingStore, folder: str | Path) -> Index:
         """Build an index of a store's documents, as the teacher embedded them.
 
-        An id that two texts bear (files that number their documents alike) is kept for the first; a later one gets
-        its text's key behind it, ``id@1f2e3d4c``.
+        An id that several texts bear (files that number their documents alike) names none of them: each gets its text's
+        key behind it, ``id@1f2e3d4c``, and a warning counts them.
         """
         rows, ids, texts = [], [], []
-        taken: set[str] = set()
-        for number, row in enumerate(store.rows()):
-            if row.kind != "document":
-                continue
-            name = row.id if row.id not in taken else f"{row.id}@{text_key('document', row.text).hex()[:8]}"
-            taken.add(name)
+        documents = [(number, row) for number, row in enumerate(store.rows()) if row.kind == "document"]
+        bearers = Counter(row.id for _, row in documents)
+        for number, row in documents:
+            shared = bearers[row.id] > 1
             rows.append(number)
-            ids.append(name)
+            ids.append(f"{row.id}@{text_key('document', row.text).hex()[:8]}" if shared else row.id)
             texts.append(row.text)
+        if renamed := sum(bearers[row.id] > 1 for _, row in documents):
+            warnings.warn(
+                f"{renamed} of {len(rows)} documents share their id with another: they are called ID@KEY, as"
+                f" {next(name for name, (_, row) in zip(ids, documents, strict=True) if name != row.id)!r}",
+                stacklevel=2,
+            )
         if not rows:
             raise InputError("the store holds no documents: embed some with --kind document", path=store.folder)
         return cls.create(folder, store.space, ids, texts, store.vectors(rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 from leafkit.errors import InputError
 from leafkit.index.index import Index
 from leafkit.students import open_encoder
-from leafkit.teachers import Teacher, checked_rows
+from leafkit.teachers import Teacher, checked_rows, checked_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Retriever:
     def open(cls, *, index: str | Path, model: str | Path) -> Retriever:
         """Open an index folder and a leaf's or teacher's folder, or hub name."""
         opened = Index.open(index)
-        return cls(open_encoder(model, opened.space), opened)
+        return cls(open_encoder(model, opened.space, whose=str(index)), opened)
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
         """Find the k documents nearest to a query, best first.
@@ -54,9 +54,10 @@ class Retriever:
 
     def search_batch(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
         """Find the k documents nearest to each query."""
-        for number, query in enumerate(queries):
+        for number, query in enumerate(checked_texts(queries, "query")):
             if not query.strip():
-                raise InputError(f"query {number} is blank: give it words")
+                which = f"query {number}" if len(queries) > 1 else "the query"
+                raise InputError(f"{which} is blank: give it words")
             if not query.isascii() and query != query.encode("utf-8", "replace").decode("utf-8"):
                 raise InputError(f"query {number} holds bytes that are no UTF-8: {query!r}")
         vectors = checked_rows(self.encoder.encode(queries, "query"), self.index.space, [repr(q) for q in queries])

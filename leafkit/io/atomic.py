@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         with storage_errors(path):
             scratch.mkdir(parents=True)
             yield scratch
+            mode = _mode_of_new_files(scratch)
             for entry in (*scratch.rglob("*"), scratch):
+                if entry.is_file():
+                    entry.chmod(mode)  # writers of weights keep them to their owner, whatever the user's mask says
                 sync(entry)
             if path.exists():
                 path.rename(aside)
@@ -87,6 +91,15 @@ def _says_the_disk_refused(exc: Exception) -> bool:
     if isinstance(exc, OSError):
         return not isinstance(exc, InterruptedError)
     return "os error" in str(exc) or "PytorchStreamWriter" in str(exc)
+
+
+def _mode_of_new_files(folder: Path) -> int:
+    probe = folder / f".{uuid.uuid4().hex[:8]}"
+    probe.touch()
+    try:
+        return stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.unlink()
 
 
 def _scratch_beside(path: Path) -> Path:

@@ -55,6 +55,8 @@ def read_qrels(folder: str | Path, split: str = "test") -> dict[str, dict[str, i
     """
     qrels = Path(folder) / "qrels"
     path = next((qrels / (split + s) for s in QRELS_SUFFIXES if (qrels / (split + s)).is_file()), None)
+    if not qrels.is_dir():
+        raise InputError("is no BEIR folder: expected corpus.jsonl, queries.jsonl and qrels/", path=Path(folder))
     if path is None:
         found = ", ".join(splits(folder)) or "none"
         raise InputError(f"no judgements for split {split!r} (found: {found}). Name one with --split", path=qrels)

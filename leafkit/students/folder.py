@@ -108,10 +108,12 @@ def open_student(folder: str | Path, *, precision: Precision = "auto") -> Senten
     return SentenceEncoder(model, space, "student-" + content.removeprefix("xxh3:"), precision)
 
 
-def open_encoder(model: str | Path, space: EmbeddingSpace, *, precision: Precision = "auto") -> SentenceEncoder:
+def open_encoder(
+    model: str | Path, space: EmbeddingSpace, *, whose: str, precision: Precision = "auto"
+) -> SentenceEncoder:
     """Open whatever encodes texts of a space: a leaf by its leafkit.json, else the teacher itself.
 
-    A teacher is opened with the space's prompts and token limit.
+    A teacher is opened with the space's prompts and token limit. ``whose`` space it is stands in the error.
 
     Raises:
         SpaceMismatch: the model's vectors are of another space.
@@ -120,5 +122,5 @@ def open_encoder(model: str | Path, space: EmbeddingSpace, *, precision: Precisi
         encoder = open_student(model, precision=precision)
     else:
         encoder = open_teacher(model, prompts=space.prompts, max_tokens=space.max_tokens, precision=precision)
-    space.require_compatible(encoder.space, ours="the data", theirs=str(model))
+    space.require_compatible(encoder.space, ours=whose, theirs=str(model))
     return encoder

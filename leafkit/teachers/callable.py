@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from leafkit.errors import TeacherError
 from leafkit.space import EmbeddingSpace, Kind
+from leafkit.teachers.protocol import checked_texts
 
 
 class CallableTeacher:
@@ -32,6 +33,7 @@ class CallableTeacher:
             TeacherError: the function raised; its error is the cause.
         """
         prompt = self.space.prompts.of(kind)
+        texts = checked_texts(texts, kind)
         try:
             return np.asarray(self._function([prompt + text for text in texts]), dtype=np.float32)
         except Exception as exc:

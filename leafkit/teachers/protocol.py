@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,20 @@ class CountsTruncation(Protocol):
     """An encoder that knows how many texts it has cut since it was made."""
 
     truncated: int
+
+
+def checked_texts(texts: Sequence[str], kind: Kind) -> Sequence[str]:
+    """Refuse what an encoder would take for something else: one string for its letters, another kind for documents.
+
+    Raises:
+        TypeError: texts is a string.
+        ValueError: another kind.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"texts is a string, expected a sequence of them: [{texts[:20]!r}]")
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind {kind!r}: expected {' or '.join(get_args(Kind))}")
+    return texts
 
 
 def checked_rows(vectors: NDArray[Any], space: EmbeddingSpace, ids: Sequence[str]) -> NDArray[np.float32]:

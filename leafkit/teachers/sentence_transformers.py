@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from leafkit.errors import MissingExtra, ModelError, TeacherError
 from leafkit.space import EmbeddingSpace, Kind, Prompts, Similarity, TeacherId
+from leafkit.teachers.protocol import checked_texts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -45,6 +46,7 @@ class SentenceEncoder:
     Attributes:
         space: space of the vectors.
         fingerprint: content hash of the model.
+        arithmetic: ``bfloat16`` or ``float32``: vectors of the two agree to a cosine of about 0.9999.
         truncated: texts cut at the model's token limit, or the space's if that is lower, since this object was made.
     """
 
@@ -55,7 +57,9 @@ class SentenceEncoder:
         self.space = space
         self.fingerprint = fingerprint
         self.truncated = 0
-        self._bfloat16 = precision == "bfloat16" or (precision == "auto" and cpu_has_bfloat16())
+        if precision == "auto":
+            precision = "bfloat16" if cpu_has_bfloat16() else "float32"
+        self.arithmetic = precision
         own = _token_limit(model)  # a static table has none and cuts nothing; a leaf's may be below its teacher's
         self._limit = own if own is None else min(own, space.max_tokens or own)
         if self._limit is not None:
@@ -66,13 +70,14 @@ class SentenceEncoder:
 
         Raises:
             TeacherError: the model failed; its error is the cause.
+            TypeError, ValueError: texts is a string, or kind is neither query nor document.
         """
         import torch
 
-        prompted = [self.space.prompts.of(kind) + text for text in texts]
+        prompted = [self.space.prompts.of(kind) + text for text in checked_texts(texts, kind)]
         lengths = self._token_counts(prompted)
         vectors = np.empty((len(texts), self.space.dim), dtype=np.float32)
-        autocast = torch.autocast("cpu", torch.bfloat16) if self._bfloat16 else nullcontext()
+        autocast = torch.autocast("cpu", torch.bfloat16) if self.arithmetic == "bfloat16" else nullcontext()
         try:
             with torch.inference_mode(), autocast:
                 for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
@@ -117,8 +122,8 @@ def open_teacher(
     loaded, folder = load_model(model)
     if type(loaded[0]).__name__ == "Router":
         raise ModelError(
-            f"{model}: is a Router, with an encoder for queries and another for documents. Give the model that made its"
-            " document route"
+            f"{model}: is a Router, with an encoder for queries and another for documents. Give one of the two models"
+            " that it was made of: the leaf for queries, the teacher for documents"
         )
     similarity = _similarity(loaded, model)
     if similarity == "cosine" and type(loaded[-1]).__name__ != "Normalize":

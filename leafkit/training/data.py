@@ -60,6 +60,8 @@ def read_stores(folders: Sequence[str | Path]) -> TrainingTexts:
         SpaceMismatch: two stores are of two spaces.
         InputError: there are too few texts to train on.
     """
+    if isinstance(folders, (str, Path)):
+        raise TypeError(f"stores is one path, expected a sequence of them: [{str(folders)!r}]")
     stores = tuple(EmbeddingStore.open(folder) for folder in folders)
     space = stores[0].space
     prompted, keys, places = [], [], []

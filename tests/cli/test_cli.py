@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
 from tests.tiny import WORDS, texts
+
+ROOT = Path(__file__).parents[2]
 
 
 def leafkit(*arguments, code=0):
@@ -71,6 +75,29 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     assert {"dataset", "dim", "precision", "ndcg_at_10", "recall_at_100", "mrr_at_10", "share_of_teacher"} <= set(row)
     assert saved["summary"]["mean_cosine_to_teacher"]
     assert (tmp_path / "report" / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    (tmp_path / "report" / "runs" / "gone.test.teacher.trec").write_text("of an earlier report")
+    leafkit("eval", "retrieval", *judged)
+    assert not (tmp_path / "report" / "runs" / "gone.test.teacher.trec").exists()
+    leaf.rename(tmp_path / "other")
+    another = (
+        "--data",
+        beir,
+        "--teacher",
+        teacher_folder,
+        "--student",
+        tmp_path / "other",
+        "--out",
+        tmp_path / "report",
+    )
+    _, error = leafkit("eval", "retrieval", *another, code=2)
+    assert "is the report of leaf: choose another --out" in error
+    new = tmp_path / "new"
+    new.touch()
+    assert {path.stat().st_mode for path in (tmp_path / "other").rglob("*") if path.is_file()} == {new.stat().st_mode}
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    code = code.replace('"texts.index"', repr(str(index))).replace('"leaf"', repr(str(tmp_path / "other")))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 10
 
 
 def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):
@@ -85,6 +112,23 @@ def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):
         (("index", "create", "--out", tmp_path / "i"), 2, "give --store, or --corpus with --model"),
         (("search", "--index", tmp_path / "i", "--model", teacher_folder, "x"), 3, "no manifest"),
         (("embed", "--store", store), 2, "Missing argument"),
+        (
+            (
+                "distill",
+                "--store",
+                store,
+                "--student",
+                "static",
+                "--out",
+                tmp_path / "l",
+                "--minutes",
+                1,
+                "--epochs",
+                1,
+            ),
+            2,
+            "give --minutes or --epochs",
+        ),
     ]
     for arguments, code, says in refused:
         out, error = leafkit(*arguments, code=code)

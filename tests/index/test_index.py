@@ -94,14 +94,17 @@ def test_an_id_twice_is_refused_by_name_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "index").exists()
 
 
-def test_a_store_gives_its_documents_only_and_a_repeated_id_gets_its_texts_key(tmp_path):
+def test_a_store_gives_its_documents_only_and_an_id_that_two_bear_names_neither(tmp_path):
     store = EmbeddingStore.create(tmp_path / "store", space(64))
     rows = [Row("oak", "document", "1"), Row("moss", "query", "2"), Row("elm", "document", "1")]
-    store.add(rows, unit(3))
-    index = Index.from_store(store, tmp_path / "index")
-    assert [index.text(row) for row in range(len(index))] == ["oak", "elm"]
-    assert index.ids[0] == "1"
+    store.add([*rows, Row("ash", "document", "2")], unit(4))
+    with pytest.warns(UserWarning, match="2 of 3 documents share their id with another: .* '1@"):
+        index = Index.from_store(store, tmp_path / "index")
+    assert [index.text(row) for row in range(len(index))] == ["oak", "elm", "ash"]
+    assert index.ids[0].startswith("1@")
     assert index.ids[1].startswith("1@")
+    assert index.ids[0] != index.ids[1]
+    assert index.ids[2] == "2"
 
 
 def test_a_store_without_documents_is_refused(tmp_path):

@@ -10,11 +10,19 @@ from tests.tiny import texts
 
 
 def test_the_prompts_are_the_models_and_reach_the_tokenizer_case_01(teacher_folder):
-    teacher = open_teacher(teacher_folder)
+    teacher = open_teacher(teacher_folder, precision="float32")
     assert teacher.space.prompts.query == "find: "
     plain = teacher.model.encode(["find: w1 w2"], normalize_embeddings=True)
     np.testing.assert_allclose(teacher.encode(["w1 w2"], "query"), plain, atol=1e-5)
     assert np.abs(teacher.encode(["w1 w2"], "document") - plain).max() > 1e-3
+
+
+def test_a_string_for_texts_and_an_unknown_kind_are_refused(teacher_folder):
+    teacher = open_teacher(teacher_folder)
+    with pytest.raises(TypeError, match="texts is a string, expected a sequence"):
+        teacher.encode("w1 w2", "query")
+    with pytest.raises(ValueError, match="kind 'doc': expected query or document"):
+        teacher.encode(["w1"], "doc")
 
 
 def test_vectors_do_not_depend_on_their_batch_and_come_in_order(teacher_folder):
@@ -25,7 +33,7 @@ def test_vectors_do_not_depend_on_their_batch_and_come_in_order(teacher_folder):
 
 
 def test_cut_texts_are_counted_exactly_case_02(teacher_folder):
-    teacher = open_teacher(teacher_folder)  # a limit of 32 tokens, two of them special
+    teacher = open_teacher(teacher_folder, precision="float32")  # a limit of 32 tokens, two of them special
     vectors = teacher.encode([" ".join(["w1"] * count) for count in (5, 30, 31, 50)], "document")
     assert teacher.truncated == 2
     np.testing.assert_allclose(vectors[1], vectors[2], atol=1e-5)

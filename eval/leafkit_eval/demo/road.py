@@ -84,7 +84,7 @@ def run_demo(
     say("teacher: vectors of the training texts")
     embed_texts(whole, split.training, store, total=len(split.training), on_progress=on_progress)
     recipes = {
-        "layers:2": preset("layers:2", minutes=minutes, start_sample=START_SAMPLE),
+        "layers:2:spaced": preset("layers:2:spaced", minutes=minutes, start_sample=START_SAMPLE),
         "static": preset("static", epochs=STATIC_EPOCHS),
     }
     leaves: dict[str, SentenceEncoder] = {}

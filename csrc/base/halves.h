@@ -34,7 +34,7 @@ namespace {  // unnamed: a level file must not leave weak code behind
   if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
   if (magnitude >= 0x47800000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // 65,536 and more: infinite
   if (magnitude < 0x38800000u) {                                                    // below 2^-14: units of 2^-24
-    const float units = std::bit_cast<float>(magnitude) * 0x1p24f + 0x1p23f;        // rounds to the nearest, ties to even
+    const float units = std::bit_cast<float>(magnitude) * 0x1p24f + 0x1p23f;  // rounds to the nearest, ties to even
     return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(units) - 0x4b000000u));
   }
   const std::uint32_t rounded = magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u);

@@ -53,7 +53,8 @@ static py::tuple search(const Matrix& queries, const std::optional<Matrix>& docu
   if (documents && both.rows.count != count)
     throw std::invalid_argument("there are " + std::to_string(both.rows.count) + " rows, " + std::to_string(count) +
                                 " are packed");
-  if (k < 1 || overfetch < 1) throw std::invalid_argument("k must be at least 1, got " + std::to_string(std::min(k, overfetch)));
+  if (k < 1 || overfetch < 1)
+    throw std::invalid_argument("k must be at least 1, got " + std::to_string(std::min(k, overfetch)));
   Request with_filter = request;
   if (allowed) {
     const std::int64_t words = (count + 63) / 64;

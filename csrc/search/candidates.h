@@ -35,7 +35,8 @@ inline bool lower_bound_before(const Candidate& a, const Candidate& b) {
 // Keeps every document that the bounds leave a chance, and a floor: k documents score at least that much.
 class Candidates {
  public:
-  explicit Candidates(std::int64_t k) : k_(k), room_(std::max<std::int64_t>(4 * k, 64)), most_(std::max(8 * k, kMost)) {}
+  explicit Candidates(std::int64_t k)
+      : k_(k), room_(std::max<std::int64_t>(4 * k, 64)), most_(std::max(8 * k, kMost)) {}
 
   // No document whose `high` is below this can be among the best k; -inf while fewer than k numbers are known.
   double floor() const { return floor_; }
@@ -59,9 +60,8 @@ class Candidates {
   // has a chance. `exact(row)` gives a score, `soon(row)` says which will be asked for.
   template <class Exact, class Soon>
   void resolve(Exact&& exact, Soon&& soon) {
-    std::sort(kept_.begin(), kept_.end(), [](const Candidate& a, const Candidate& b) {
-      return ranks_before({a.high, a.row}, {b.high, b.row});
-    });
+    std::sort(kept_.begin(), kept_.end(),
+              [](const Candidate& a, const Candidate& b) { return ranks_before({a.high, a.row}, {b.high, b.row}); });
     const auto k = static_cast<std::size_t>(k_);
     std::size_t known = 0, look = k;
     for (; known < kept_.size(); ++known) {

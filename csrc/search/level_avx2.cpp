@@ -241,10 +241,7 @@ void row_dots(int queries, const float* query, std::int64_t stride, const float*
 }  // namespace
 
 const Kernels kKernelsAvx2 = {
-    Type::float32,
-    {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>},
-    &pack,
-    &dot,
+    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &pack, &dot,
     &row_dots,
 };
 

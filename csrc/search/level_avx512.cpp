@@ -111,8 +111,8 @@ void pack(Type type, const float* rows, std::int64_t stride, int count, std::int
         if (halves) {
           // Words of two neighbours: evens in the low halves, odds in the high ones.
           const __m512i low = rounded(load_some(from, left)), high = rounded(load_some(from + 16, left - 16));
-          const __m512i take = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26,
-                                                24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+          const __m512i take = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28,
+                                                26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
           block[row] = _mm512_permutex2var_epi16(low, take, high);
         } else {
           block[row] = load_some(from, left);
@@ -124,8 +124,8 @@ void pack(Type type, const float* rows, std::int64_t stride, int count, std::int
         _mm512_storeu_si512(words + (at + column) * kGroup + first, block[column]);
         if (halves) {
           const __m512 low = _mm512_castsi512_ps(_mm512_slli_epi32(block[column], 16));
-          const __m512 high = _mm512_castsi512_ps(
-              _mm512_and_si512(block[column], _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+          const __m512 high =
+              _mm512_castsi512_ps(_mm512_and_si512(block[column], _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
           sum = _mm512_fmadd_ps(low, low, _mm512_fmadd_ps(high, high, sum));
         } else {
           const __m512 value = _mm512_castsi512_ps(block[column]);
@@ -144,8 +144,7 @@ double dot(const float* a, const float* b, std::int64_t dim) {
     const __m512d x = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, a + i));
     const __m512d y = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, b + i));
     const __m512d product = _mm512_mul_pd(x, y), sum = _mm512_add_pd(high, product), part = _mm512_sub_pd(sum, high);
-    const __m512d lost =
-        _mm512_add_pd(_mm512_sub_pd(high, _mm512_sub_pd(sum, part)), _mm512_sub_pd(product, part));
+    const __m512d lost = _mm512_add_pd(_mm512_sub_pd(high, _mm512_sub_pd(sum, part)), _mm512_sub_pd(product, part));
     low = _mm512_add_pd(low, lost);
     high = sum;
   }
@@ -185,10 +184,7 @@ void row_dots(int queries, const float* query, std::int64_t stride, const float*
 }  // namespace
 
 const Kernels kKernelsAvx512 = {
-    Type::float32,
-    {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>},
-    &pack,
-    &dot,
+    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &pack, &dot,
     &row_dots,
 };
 

@@ -16,7 +16,8 @@ std::uint32_t word(const TileIn& in, std::int64_t step, int lane) {
 
 float score_float32(const TileIn& in, const std::uint32_t* query, int lane, int) {
   float sum = 0;
-  for (std::int64_t i = 0; i < in.steps; ++i) sum += std::bit_cast<float>(query[i]) * std::bit_cast<float>(word(in, i, lane));
+  for (std::int64_t i = 0; i < in.steps; ++i)
+    sum += std::bit_cast<float>(query[i]) * std::bit_cast<float>(word(in, i, lane));
   return sum;
 }
 

@@ -101,9 +101,9 @@ void take_in(Distance& most, const Squares& squares) {
 std::int64_t steps_of(Type type, std::int64_t dim) { return (dim + dims_per_step(type) - 1) / dims_per_step(type); }
 
 std::int64_t Packed::bytes() const {
-  return group_count() * group_bytes + static_cast<std::int64_t>((scale.size() + dim_scale.size()) * sizeof(float) +
-                                                                 start.size() * sizeof(std::int32_t) +
-                                                                 distance.size() * sizeof(Distance));
+  return group_count() * group_bytes +
+         static_cast<std::int64_t>((scale.size() + dim_scale.size()) * sizeof(float) +
+                                   start.size() * sizeof(std::int32_t) + distance.size() * sizeof(Distance));
 }
 
 Packed pack(Rows<const float> rows, Type type, const float* dim_scale, int threads) {

@@ -39,10 +39,10 @@ Packed pack(Rows<const float> rows, Type type, const float* dim_scale, int threa
 
 // Queries in the form of a type.
 struct Prepared {
-  std::int64_t stride;                // words a query
+  std::int64_t stride;  // words a query
   std::vector<std::uint32_t> words;
-  std::vector<float> scale;           // int8
-  std::vector<Distance> distance;     // |q - q'| and |q|, one a query
+  std::vector<float> scale;        // int8
+  std::vector<Distance> distance;  // |q - q'| and |q|, one a query
 };
 
 Prepared prepare(Rows<const float> queries, Type type, const float* dim_scale);

@@ -14,10 +14,10 @@
 namespace leafkit {
 namespace {
 
-constexpr std::int64_t kMostQueries = 1024;           // of a block: prepared, they stay in L2 or close to it
-constexpr std::int64_t kQueryBytes = 32 << 20;        // of a block's candidates, roughly
-constexpr std::int64_t kFewQueries = 8;               // below, rows in place are read one after another, unpacked
-constexpr std::int64_t kGroupsBetweenLooks = 16;      // at `wanted`
+constexpr std::int64_t kMostQueries = 1024;       // of a block: prepared, they stay in L2 or close to it
+constexpr std::int64_t kQueryBytes = 32 << 20;    // of a block's candidates, roughly
+constexpr std::int64_t kFewQueries = 8;           // below, rows in place are read one after another, unpacked
+constexpr std::int64_t kGroupsBetweenLooks = 16;  // at `wanted`
 
 // One block of queries on its way through documents.
 struct QueryBlock {
@@ -49,8 +49,9 @@ class Search {
   }
 
   QueryBlock begin(Rows<const float> queries, std::int64_t first, std::int64_t number) const {
-    const float* dim_scale =
-        documents_.packed != nullptr && !documents_.packed->dim_scale.empty() ? documents_.packed->dim_scale.data() : nullptr;
+    const float* dim_scale = documents_.packed != nullptr && !documents_.packed->dim_scale.empty()
+                                 ? documents_.packed->dim_scale.data()
+                                 : nullptr;
     QueryBlock block{{queries.row(first), number, queries.dim, queries.stride}, first, {}, {}};
     block.prepared = prepare(block.queries, type_, dim_scale);
     block.best.assign(static_cast<std::size_t>(number), Candidates(kept_));
@@ -63,8 +64,7 @@ class Search {
   void scan(QueryBlock& block, std::int64_t first, std::int64_t last) const {
     if (documents_.packed == nullptr && block.queries.count < kFewQueries) return scan_rows(block, first, last);
     std::vector<std::uint32_t> scratch;
-    if (documents_.packed == nullptr)
-      scratch.resize(static_cast<std::size_t>(steps_of(type_, dim_) * kGroup + 16));
+    if (documents_.packed == nullptr) scratch.resize(static_cast<std::size_t>(steps_of(type_, dim_) * kGroup + 16));
     TileOut out;
     for (std::int64_t number = first; number < last; ++number) {
       if ((number - first) % kGroupsBetweenLooks == 0 && !wanted_()) return;
@@ -79,7 +79,8 @@ class Search {
           in.start = packed->start.data() + number * kGroup;
         }
       } else {
-        auto* aligned = reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
+        auto* aligned =
+            reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
         const Rows<const float> rows = rows_of_group(number);
         float squares[kGroup];
         kernels_.pack(type_, rows.data, rows.stride, static_cast<int>(rows.count), dim_, aligned, squares);
@@ -112,8 +113,8 @@ class Search {
       const std::int64_t at = (block.first + q) * found;
       for (std::int64_t i = 0; i < found; ++i) {
         const bool there = i < static_cast<std::int64_t>(kept.size());
-        scores[at + i] = there ? static_cast<float>(kept[static_cast<std::size_t>(i)].low)
-                               : -std::numeric_limits<float>::infinity();
+        scores[at + i] =
+            there ? static_cast<float>(kept[static_cast<std::size_t>(i)].low) : -std::numeric_limits<float>::infinity();
         rows[at + i] = there ? kept[static_cast<std::size_t>(i)].row : -1;
       }
     }
@@ -128,7 +129,8 @@ class Search {
   std::uint64_t allowed(std::int64_t query, std::int64_t number) const {
     const std::int64_t left = count_ - number * kGroup;
     const std::uint64_t there = left >= kGroup ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
-    return request_.allowed.words == nullptr ? there : there & request_.allowed.words[query * request_.allowed.stride + number];
+    return request_.allowed.words == nullptr ? there
+                                             : there & request_.allowed.words[query * request_.allowed.stride + number];
   }
 
   bool nobody_wants(const QueryBlock& block, std::int64_t number) const {
@@ -254,7 +256,8 @@ void search_topk(Rows<const float> queries, const Documents& documents, const Re
   std::vector<QueryBlock> blocks(static_cast<std::size_t>(runs));
   for (QueryBlock& block : blocks) block = search.begin(queries, 0, queries.count);
   parallel(runs, request.threads, [&](std::int64_t run) {
-    search.scan(blocks[static_cast<std::size_t>(run)], search.groups() * run / runs, search.groups() * (run + 1) / runs);
+    search.scan(blocks[static_cast<std::size_t>(run)], search.groups() * run / runs,
+                search.groups() * (run + 1) / runs);
   });
   QueryBlock& all = blocks.front();
   for (std::size_t q = 0; q < all.best.size(); ++q)

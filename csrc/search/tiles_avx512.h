@@ -54,7 +54,8 @@ struct BitSums {
 template <class Type, int Q>
 [[gnu::noinline]] void tile_of(const TileIn& in, TileOut& out) {
   typename Type::Sum sum[Q][4];
-  unrolled<Q>([&](auto q) LEAFKIT_INLINE { unrolled<4>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::begin(in, d); }); });
+  unrolled<Q>([&](auto q)
+                  LEAFKIT_INLINE { unrolled<4>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::begin(in, d); }); });
   for (std::int64_t i = 0; i < in.steps; ++i) {
     decltype(Type::document(in, i, 0)) document[4];
     unrolled<4>([&](auto d) LEAFKIT_INLINE { document[d] = Type::document(in, i, d); });
@@ -72,8 +73,7 @@ template <class Type, int Q>
       mask |= static_cast<std::uint64_t>(_mm512_cmp_ps_mask(score[d], threshold, _CMP_NLT_UQ)) << (16 * d);
     });
     out.masks[q] = mask;
-    if (mask != 0)
-      unrolled<4>([&](auto d) LEAFKIT_INLINE { _mm512_store_ps(out.scores[q] + 16 * d, score[d]); });
+    if (mask != 0) unrolled<4>([&](auto d) LEAFKIT_INLINE { _mm512_store_ps(out.scores[q] + 16 * d, score[d]); });
   });
 }
 

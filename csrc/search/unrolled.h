@@ -15,9 +15,8 @@ struct Constant {
 // unrolled loop GCC 12 keeps some of them in memory and the speed halves (tests/native/test_levels.py looks for it).
 template <int N, class Body>
 [[gnu::always_inline]] inline void unrolled(Body&& body) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    (body(Constant<I>{}), ...);
-  }(std::make_integer_sequence<int, N>{});
+  [&]<int... I>(std::integer_sequence<int, I...>)
+      __attribute__((always_inline)) { (body(Constant<I>{}), ...); }(std::make_integer_sequence<int, N>{});
 }
 
 }  // namespace

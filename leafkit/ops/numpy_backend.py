@@ -47,13 +47,19 @@ def _rounded(values: NDArray[np.float32], type: str, dim_scale: NDArray[np.float
         if type == "bfloat16":
             bits = np.ascontiguousarray(values).view(np.uint32)
             nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-            return np.where(np.isnan(values), values, nearest.view(np.float32))
+            return np.where(np.isnan(values), values, nearest.view(np.float32)).astype(np.float32)
         if type == "float16":
             return values.astype(np.float16).astype(np.float32)
         if type == "int8":
-            scale = np.abs(values).max(axis=1, keepdims=True, initial=0) / np.float32(127) if dim_scale is None else dim_scale
+            scale = (
+                np.abs(values).max(axis=1, keepdims=True, initial=0) / np.float32(127)
+                if dim_scale is None
+                else dim_scale
+            )
             scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1).astype(np.float32)
-            return np.rint(np.clip(np.nan_to_num(values / scale, nan=0.0), -127, 127)) * scale
+            steps = np.clip(np.nan_to_num(values / scale, nan=0.0), -127, 127)
+            stands_for: NDArray[np.float32] = np.rint(steps) * scale
+            return stands_for
         if type == "binary":
             return np.where(values > 0, 1, -1).astype(np.float32)
     return values
@@ -101,7 +107,8 @@ def _as_codes(queries: NDArray[np.float32], packed: Codes) -> NDArray[np.float32
 def _scores(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", over="ignore"):
         # einsum and not BLAS: a row's score must not depend on where it lies in a block
-        return np.einsum("qd,nd->qn", queries.astype(np.float64), rows.astype(np.float64))
+        scores: NDArray[np.float64] = np.einsum("qd,nd->qn", queries.astype(np.float64), rows.astype(np.float64))
+    return scores
 
 
 def _ranked(scores: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -110,8 +110,11 @@ def search_topk(
     """
     q = as_matrix(queries, "queries")
     packed = documents if isinstance(documents, PackedDocuments) else None
-    rows = packed.rows if packed else as_matrix(documents, "documents")
-    count, dim = packed.shape if packed else rows.shape
+    if packed:
+        rows, (count, dim) = packed.rows, packed.shape
+    else:
+        rows = as_matrix(documents, "documents")
+        count, dim = rows.shape
     if q.shape[1] != dim:
         raise ShapeMismatch(
             f"queries have dim {q.shape[1]}, documents have dim {dim}: encode both in one space or at one prefix"

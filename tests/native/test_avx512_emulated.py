@@ -36,7 +36,11 @@ typedef unsigned char lanes8;
 typedef unsigned short lanes16;
 #define __mmask8 lanes8
 #define __mmask16 lanes16
-template <class To, class From> static inline To as(From from) { To to; __builtin_memcpy(&to, &from, sizeof to); return to; }
+template <class To, class From> static inline To as(From from) {
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
 struct F16 { float v[16]; };
 struct F8 { float v[8]; };
 struct D8 { double v[8]; };
@@ -102,8 +106,8 @@ Kernels kernels_of(Level) {
   return kernels;
 }
 }
-extern "C" void search(int narrow, int type, const float* q, long queries, const float* d, long documents, long dim, long k,
-                       float* scores, long* rows) {
+extern "C" void search(int narrow, int type, const float* q, long queries, const float* d, long documents, long dim,
+                       long k, float* scores, long* rows) {
   using namespace leafkit;
   leafkit::narrow = narrow != 0;
   const Rows<const float> both{d, documents, dim, dim};
@@ -111,10 +115,17 @@ extern "C" void search(int narrow, int type, const float* q, long queries, const
   if (type >= 0) packed = pack(both, static_cast<Type>(type), nullptr, 1);
   const Answer answer = type == static_cast<int>(Type::binary) ? Answer::own : Answer::exact;
   const Request request{k, answer, 1, {}, 1, Level::avx512};
-  search_topk({q, queries, dim, dim}, {both, type >= 0 ? &packed : nullptr}, request, scores, rows, [] { return true; });
+  const Documents all{both, type >= 0 ? &packed : nullptr};
+  search_topk({q, queries, dim, dim}, all, request, scores, rows, [] { return true; });
 }
 """
-SOURCES = ["search/level_avx512.cpp", "search/level_avx512_narrow.cpp", "search/search.cpp", "search/pack.cpp", "base/pool.cpp"]
+SOURCES = [
+    "search/level_avx512.cpp",
+    "search/level_avx512_narrow.cpp",
+    "search/search.cpp",
+    "search/pack.cpp",
+    "base/pool.cpp",
+]
 IN_PLACE, BINARY = -1, 4
 
 pytestmark = [

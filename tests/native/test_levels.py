@@ -44,8 +44,8 @@ def test_a_level_file_holds_no_weak_code(tmp_path, family, level, flags, optimis
 
 # Every tile of six queries keeps its sums in registers, but these, which need more of them than there are: AVX2 and
 # the AVX-512 of CPUs without the narrow instructions.
-MANY_VALUES = {("level_avx512", "Binary"), ("level_avx512", "Int8"), ("level_avx512", "Bfloat16"), ("level_avx2", "Int8"),
-               ("level_avx2", "Binary"), ("level_avx2", "Bfloat16")}  # fmt: skip
+MANY_VALUES = {("level_avx512", type) for type in ("Binary", "Int8", "Bfloat16")}
+MANY_VALUES |= {("level_avx2", type) for type in ("Binary", "Int8", "Bfloat16")}
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump here")
@@ -63,7 +63,7 @@ def test_no_sum_is_stored_inside_the_multiply_loop(tmp_path, family, level, flag
             loop = [line[1] for line in lines[first:number]]
             if not any(re.match(r"vfmadd|vdpbf16|vpdpbusd|vpopcnt|vpmadd", line) for line in loop) or len(loop) > 300:
                 continue
-            if any("comiss" in line or "cmp" in line and "mm" in line for line in loop):
+            if any("comiss" in line or ("cmp" in line and "mm" in line) for line in loop):
                 continue  # the loop around the multiply loop
             looked_at += 1
             stores = [line for line in loop if re.match(r"vmov\w+\s+%[yz]mm\d+,.*\(", line)]

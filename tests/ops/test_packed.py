@@ -168,18 +168,30 @@ def test_memory_of_each_precision_is_told():
     assert sizes["binary"] == pytest.approx(12, abs=0.2)
 
 
+def pack(dtype, **options):
+    return lambda q, d: ops.pack_documents(d, dtype, **options)
+
+
+def find(**options):
+    return lambda q, d: ops.search_topk(q, d, **options)
+
+
+def narrower(q, d):
+    ops.search_topk(q, ops.pack_documents(d[:, :4].copy(), "int8"))
+
+
 REFUSED = [
-    (lambda q, d: ops.pack_documents(d, "int4"), ValueError, "dtype 'int4': expected one of float32, bfloat16"),
-    (lambda q, d: ops.pack_documents(d, "binary", scales=np.ones(8)), ValueError, "scales belong to int8"),
-    (lambda q, d: ops.pack_documents(d, "int8", scales=np.ones(7)), ShapeMismatch, r"shape \(7,\), documents have dim 8"),
-    (lambda q, d: ops.pack_documents(d, "int8", scales=np.zeros(8)), ValueError, "above 0, the smallest is 0.0"),
+    (pack("int4"), ValueError, "dtype 'int4': expected one of float32, bfloat16"),
+    (pack("binary", scales=np.ones(8)), ValueError, "scales belong to int8"),
+    (pack("int8", scales=np.ones(7)), ShapeMismatch, r"shape \(7,\), documents have dim 8"),
+    (pack("int8", scales=np.zeros(8)), ValueError, "above 0, the smallest is 0.0"),
     (lambda q, d: ops.pack_documents(d[0]), ShapeMismatch, r"must be a matrix .* got shape \(8,\)"),
-    (lambda q, d: ops.search_topk(q, ops.pack_documents(d[:, :4].copy(), "int8")), ShapeMismatch, "dim 8, documents have dim 4"),
-    (lambda q, d: ops.search_topk(q, d, overfetch=0), ValueError, "overfetch must be at least 1, got 0"),
-    (lambda q, d: ops.search_topk(q, d, rescore=d[:3]), ShapeMismatch, r"shape \(3, 8\), the documents are 5 of dim 8"),
-    (lambda q, d: ops.search_topk(q, d, allowed=np.ones(5)), TypeError, "allowed is float64, expected bool"),
-    (lambda q, d: ops.search_topk(q, d, allowed=np.ones(4, bool)), ShapeMismatch, r"shape \(4,\), expected \(5,\) or \(2, 5\)"),
-]  # fmt: skip
+    (narrower, ShapeMismatch, "dim 8, documents have dim 4"),
+    (find(overfetch=0), ValueError, "overfetch must be at least 1, got 0"),
+    (find(rescore=np.ones((3, 8), np.float32)), ShapeMismatch, r"shape \(3, 8\), the documents are 5 of dim 8"),
+    (find(allowed=np.ones(5)), TypeError, "allowed is float64, expected bool"),
+    (find(allowed=np.ones(4, bool)), ShapeMismatch, r"shape \(4,\), expected \(5,\) or \(2, 5\)"),
+]
 
 
 @pytest.mark.parametrize(("call", "error", "says"), REFUSED)

@@ -83,7 +83,9 @@ def test_a_child_forked_in_the_middle_of_a_search_answers_on_threads_of_its_own(
     busy.start()
     try:
         for _ in range(10):
-            assert _in_a_child(lambda: _C.search_topk(queries, documents, None, 5, "exact", threads=3)[1].tolist() == expected)
+            assert _in_a_child(
+                lambda: _C.search_topk(queries, documents, None, 5, "exact", threads=3)[1].tolist() == expected
+            )
     finally:
         stop.set()
         busy.join()

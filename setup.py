@@ -16,9 +16,12 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 LEVEL_FLAGS = {
-    "level_avx2.cpp": ["-mavx2", "-mfma"],
-    "level_avx512.cpp": ["-mavx512f", "-mfma"],
+    "level_avx2.cpp": AVX2,
+    "level_avx512.cpp": AVX512,
+    "level_avx512_narrow.cpp": [*AVX512, "-mavx512bf16", "-mavx512vnni", "-mavx512vpopcntdq"],
 }
 
 

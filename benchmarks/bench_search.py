@@ -1,4 +1,7 @@
-"""Exact float32 search beside FAISS's flat index, torch and NumPy: queries/s, recall@10 against float64."""
+"""Exact float32 search beside FAISS's flat index, torch and NumPy: queries/s, recall@10 against float64.
+
+leafkit answers twice: documents in place, and packed (one byte a value beside the rows).
+"""
 
 import numpy as np
 from form import arguments, finish, median_seconds, row
@@ -20,6 +23,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     count, dim, k = (20_000, 384, 10) if options.quick else (100_000, 768, 10)
     documents = clustered(count, dim, 0)
+    ways = {"in place": documents, "packed": ops.pack_documents(documents)}
     rows = []
     for batch in (1, 32, 256 if options.quick else 1024):
         queries = clustered(batch, dim, 1)
@@ -35,13 +39,14 @@ def main() -> None:
             peers["FAISS IndexFlatIP"] = ("faiss-cpu", lambda q=queries, index=index: index.search(q, k)[1])
         except ImportError:
             print("faiss is not installed: its rows are left out (pip install 'leafkit[faiss-cpu]')")
-        calls = {"leafkit": lambda q=queries: ops.search_topk(q, documents, k).rows}
+        calls = {way: lambda q=queries, d=held: ops.search_topk(q, d, k).rows for way, held in ways.items()}
         calls |= {name: call for name, (_, call) in peers.items()}
         recall = {name: hits(call(), exact) for name, call in calls.items()}
         taken = median_seconds(calls, 9 if batch == 1 else 3)
         rows += [
-            row(f"f32 {count} x {dim} k={k} Q={batch}", name, package, batch / taken[name], batch / taken["leafkit"],
-                "queries/s", quality=recall["leafkit"], peer_quality=recall[name])
+            row(f"f32 {way} {count} x {dim} k={k} Q={batch}", name, package, batch / taken[name], batch / taken[way],
+                "queries/s", quality=recall[way], peer_quality=recall[name])
+            for way in ways
             for name, (package, _) in peers.items()
         ]  # fmt: skip
     finish(rows, options)

@@ -1,16 +1,29 @@
 """Float64 definitions, written for reading. They share no code with what they check."""
 
+import math
+
 import numpy as np
 
 
-def search_topk(queries, documents, k):
-    """Score everything, then rank: numbers, -inf, NaN; equals by row."""
+def inner_product(q, d):
+    """The exact sum of the float64 products of two float32 vectors, rounded once."""
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = np.array([[(q.astype(np.float64) * d.astype(np.float64)).sum() for d in documents] for q in queries])
+        products = q.astype(np.float64) * d.astype(np.float64)
+        return math.fsum(products.tolist()) if np.isfinite(products).all() else float(products.sum())
+
+
+def search_topk(queries, documents, k, allowed=None):
+    """Score everything, then rank: numbers, -inf, NaN; equals by row. ``allowed``: bool (N,) or (Q, N)."""
+    scores = np.array([[inner_product(q, d) for d in documents] for q in queries])
     scores = scores.reshape(len(queries), len(documents))
-    order = [sorted(range(len(documents)), key=lambda row: (np.isnan(s[row]), -s[row], row)) for s in scores]
-    rows = np.array([o[:k] for o in order], dtype=np.int64).reshape(len(queries), min(k, len(documents)))
-    return np.take_along_axis(scores, rows, axis=1), rows
+    allowed = np.ones(len(documents), bool) if allowed is None else allowed
+    may = np.broadcast_to(allowed, scores.shape)
+    order = [sorted(np.flatnonzero(m).tolist(), key=lambda row: (np.isnan(s[row]), -s[row], row))[:k]
+             for s, m in zip(scores, may, strict=True)]  # fmt: skip
+    width = min(k, int(np.atleast_2d(allowed).sum(axis=1).max(initial=0)))
+    rows = np.array([o + [-1] * (width - len(o)) for o in order], dtype=np.int64).reshape(len(queries), width)
+    best = [[s[row] if row >= 0 else -np.inf for row in o] for s, o in zip(scores, rows.tolist(), strict=True)]
+    return np.array(best).reshape(rows.shape), rows
 
 
 def rounding_bound(queries, documents):

@@ -20,8 +20,11 @@ std::vector<Level> levels() {
   std::vector<Level> found;
 #ifdef LEAFKIT_X86
   // The compiler's test looks at XGETBV too: the operating system must keep the registers.
-  if (__builtin_cpu_supports("avx512f")) found.push_back(Level::avx512);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(Level::avx2);
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    found.push_back(Level::avx512);
+  if (avx2) found.push_back(Level::avx2);
 #endif
   found.push_back(Level::scalar);
   return found;
@@ -49,6 +52,8 @@ std::vector<std::string> cpu_features() {
   if (__builtin_cpu_supports("avx512f")) found.push_back("avx512f");
   if (__builtin_cpu_supports("avx512bw")) found.push_back("avx512bw");
   if (__builtin_cpu_supports("avx512vnni")) found.push_back("avx512vnni");
+  if (__builtin_cpu_supports("avx512bf16")) found.push_back("avx512bf16");
+  if (__builtin_cpu_supports("avx512vpopcntdq")) found.push_back("avx512vpopcntdq");
 #endif
   return found;
 }

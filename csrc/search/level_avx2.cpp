@@ -1,52 +1,248 @@
+// 64 documents are taken 16 at a time: 6 queries x 2 vectors of sums, 2 documents and a query in 16 registers.
 #include <immintrin.h>
 
-#include "search/levels.h"
-#include "search/scan.h"
+#include "search/tiles.h"
+#include "search/unrolled.h"
+
+#define LEAFKIT_INLINE __attribute__((always_inline))
 
 namespace leafkit {
 namespace {
 
-// Lanes are added in a fixed order, the same in every tile.
-[[gnu::always_inline]] inline float sum_lanes(__m256 v) {
-  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+using Integers = std::int32_t __attribute__((vector_size(32)));  // typed lanes: see search/tiles_avx512.h
+
+[[gnu::always_inline]] inline __m256i broadcast(const TileIn& in, int q, std::int64_t step) {
+  return _mm256_set1_epi32(static_cast<int>(in.queries[q * in.query_stride + step]));
 }
 
-struct Avx2 {
-  static constexpr int kQueries = 3, kDocuments = 4;  // 12 sums, 3 queries and 1 document: 16 registers, 7 loads a step
-  template <int Q, int D>
-  [[gnu::always_inline]] static inline void scores(const float* query, std::int64_t query_stride, const float* document,
-                                                   std::int64_t document_stride, std::int64_t dim, float* out,
-                                                   std::int64_t out_stride) {
-    __m256 sum[Q][D];
-#pragma GCC unroll 4
-    for (int q = 0; q < Q; ++q)
-#pragma GCC unroll 4
-      for (int d = 0; d < D; ++d) sum[q][d] = _mm256_setzero_ps();
-    std::int64_t i = 0;
-    for (; i + 8 <= dim; i += 8) {
-      __m256 a[Q];
-#pragma GCC unroll 4
-      for (int q = 0; q < Q; ++q) a[q] = _mm256_loadu_ps(query + q * query_stride + i);
-#pragma GCC unroll 4
-      for (int d = 0; d < D; ++d) {
-        const __m256 b = _mm256_loadu_ps(document + d * document_stride + i);
-#pragma GCC unroll 4
-        for (int q = 0; q < Q; ++q) sum[q][d] = _mm256_fmadd_ps(a[q], b, sum[q][d]);
-      }
-    }
-    for (int q = 0; q < Q; ++q)
-      for (int d = 0; d < D; ++d) {
-        float total = sum_lanes(sum[q][d]);
-        for (std::int64_t j = i; j < dim; ++j) total += query[q * query_stride + j] * document[d * document_stride + j];
-        out[q * out_stride + d] = total;
-      }
+[[gnu::always_inline]] inline __m256i words(const TileIn& in, std::int64_t step, int lane) {
+  const auto* word = static_cast<const std::uint32_t*>(in.group) + step * kGroup + lane;
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(word));
+}
+
+struct RealSums {
+  using Sum = __m256;
+  [[gnu::always_inline]] static __m256 begin(const TileIn&, int) { return _mm256_setzero_ps(); }
+  [[gnu::always_inline]] static __m256 score(const TileIn&, int, int, __m256 sum) { return sum; }
+};
+
+struct Float32 : RealSums {
+  [[gnu::always_inline]] static __m256 document(const TileIn& in, std::int64_t i, int lane) {
+    return _mm256_castsi256_ps(words(in, i, lane));
+  }
+  [[gnu::always_inline]] static __m256 add(__m256 sum, __m256i query, __m256 document) {
+    return _mm256_fmadd_ps(_mm256_castsi256_ps(query), document, sum);
   }
 };
 
+struct Float16 : Float32 {
+  [[gnu::always_inline]] static __m256 document(const TileIn& in, std::int64_t i, int lane) {
+    const auto* half = static_cast<const std::uint16_t*>(in.group) + i * kGroup + lane;
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(half)));
+  }
+};
+
+struct Bfloat16 : RealSums {  // a product of two bfloat16 is exact in float32
+  [[gnu::always_inline]] static __m256i document(const TileIn& in, std::int64_t i, int lane) {
+    return words(in, i, lane);
+  }
+  [[gnu::always_inline]] static __m256 add(__m256 sum, __m256i query, __m256i document) {
+    const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    sum = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(query, 16)),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(document, 16)), sum);
+    return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(query, high)),
+                           _mm256_castsi256_ps(_mm256_and_si256(document, high)), sum);
+  }
+};
+
+struct Int8 {  // bytes widened to 16 bits, so that no pair of products can saturate
+  using Sum = Integers;
+  [[gnu::always_inline]] static Integers begin(const TileIn& in, int lane) {
+    return reinterpret_cast<Integers>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in.start + lane)));
+  }
+  [[gnu::always_inline]] static __m256 score(const TileIn& in, int q, int lane, Integers sum) {
+    const __m256 real = _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(sum));
+    return _mm256_mul_ps(_mm256_mul_ps(real, _mm256_loadu_ps(in.scale + lane)), _mm256_set1_ps(in.query_scale[q]));
+  }
+  [[gnu::always_inline]] static __m256i document(const TileIn& in, std::int64_t i, int lane) {
+    return words(in, i, lane);
+  }
+  [[gnu::always_inline]] static Integers add(Integers sum, __m256i query, __m256i document) {
+    const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(document, 8), 8), odd = _mm256_srai_epi16(document, 8);
+    const __m256i evens = _mm256_madd_epi16(_mm256_and_si256(query, _mm256_set1_epi16(0xff)), even);
+    const __m256i odds = _mm256_madd_epi16(_mm256_srli_epi16(query, 8), odd);
+    return sum + reinterpret_cast<Integers>(evens) + reinterpret_cast<Integers>(odds);
+  }
+};
+
+struct Binary {  // bits counted by nibble, a table of 16 in each half
+  using Sum = Integers;
+  [[gnu::always_inline]] static Integers begin(const TileIn&, int) { return Integers{}; }
+  [[gnu::always_inline]] static __m256 score(const TileIn& in, int, int, Integers sum) {
+    return _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(static_cast<std::int32_t>(in.dim) - 2 * sum));
+  }
+  [[gnu::always_inline]] static __m256i document(const TileIn& in, std::int64_t i, int lane) {
+    return words(in, i, lane);
+  }
+  [[gnu::always_inline]] static Integers add(Integers sum, __m256i query, __m256i document) {
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m256i nibble = _mm256_set1_epi8(0x0f), differ = _mm256_xor_si256(document, query);
+    const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(differ, nibble));
+    const __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(differ, 4), nibble));
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_add_epi8(low, high), _mm256_set1_epi8(1));
+    return sum + reinterpret_cast<Integers>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+};
+
+// Never inlined: inside a larger function the compiler keeps some of the sums in memory.
+template <class Type, int Q>
+[[gnu::noinline]] void tile_of(const TileIn& in, TileOut& out) {
+  for (int q = 0; q < Q; ++q) out.masks[q] = 0;
+  for (int first = 0; first < kGroup; first += 16) {
+    typename Type::Sum sum[Q][2];
+    unrolled<Q>([&](auto q) LEAFKIT_INLINE {
+      unrolled<2>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::begin(in, first + 8 * d); });
+    });
+    for (std::int64_t i = 0; i < in.steps; ++i) {
+      decltype(Type::document(in, i, 0)) document[2];
+      unrolled<2>([&](auto d) LEAFKIT_INLINE { document[d] = Type::document(in, i, first + 8 * d); });
+      unrolled<Q>([&](auto q) LEAFKIT_INLINE {
+        const __m256i query = broadcast(in, q, i);
+        unrolled<2>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::add(sum[q][d], query, document[d]); });
+      });
+    }
+    unrolled<Q>([&](auto q) LEAFKIT_INLINE {
+      const __m256 threshold = _mm256_set1_ps(in.threshold[q]);
+      unrolled<2>([&](auto d) LEAFKIT_INLINE {
+        const __m256 score = Type::score(in, q, first + 8 * d, sum[q][d]);
+        const int mask = _mm256_movemask_ps(_mm256_cmp_ps(score, threshold, _CMP_NLT_UQ));
+        out.masks[q] |= static_cast<std::uint64_t>(static_cast<unsigned>(mask)) << (first + 8 * d);
+        if (mask != 0) _mm256_store_ps(out.scores[q] + first + 8 * d, score);
+      });
+    });
+  }
+}
+
+template <class Type>
+void tile(int queries, const TileIn& in, TileOut& out) {
+  switch (queries) {
+    case 1:
+      return tile_of<Type, 1>(in, out);
+    case 2:
+      return tile_of<Type, 2>(in, out);
+    case 3:
+      return tile_of<Type, 3>(in, out);
+    case 4:
+      return tile_of<Type, 4>(in, out);
+    case 5:
+      return tile_of<Type, 5>(in, out);
+    default:
+      return tile_of<Type, 6>(in, out);
+  }
+}
+
+// Rows of 8 floats become columns.
+[[gnu::always_inline]] inline void transpose(__m256 (&rows)[8]) {
+  __m256 pairs[8], fours[8];
+  unrolled<4>([&](auto i) LEAFKIT_INLINE {
+    pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+    pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+  });
+  unrolled<2>([&](auto i) LEAFKIT_INLINE {
+    fours[4 * i] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0x44);
+    fours[4 * i + 1] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0xee);
+    fours[4 * i + 2] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0x44);
+    fours[4 * i + 3] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0xee);
+  });
+  unrolled<4>([&](auto j) LEAFKIT_INLINE {
+    rows[j] = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x20);
+    rows[4 + j] = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x31);
+  });
+}
+
+// Documents in place are float32 on this level: bfloat16 would save no arithmetic.
+void pack(Type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group, float* squares) {
+  auto* lanes = static_cast<float*>(group);
+  for (int first = 0; first < kGroup; first += 8) {
+    __m256 sum = _mm256_setzero_ps();
+    for (std::int64_t i = 0; i < dim; i += 8) {
+      const std::int64_t some = dim - i < 8 ? dim - i : 8;
+      alignas(32) float edge[8] = {};
+      __m256 block[8];
+      for (int row = 0; row < 8; ++row) {
+        const float* from = rows + (first + row) * stride + i;
+        if (first + row >= count) {
+          block[row] = _mm256_setzero_ps();
+        } else if (some == 8) {
+          block[row] = _mm256_loadu_ps(from);
+        } else {
+          for (std::int64_t column = 0; column < some; ++column) edge[column] = from[column];
+          block[row] = _mm256_load_ps(edge);
+        }
+      }
+      transpose(block);
+      for (std::int64_t column = 0; column < some; ++column) {
+        _mm256_storeu_ps(lanes + (i + column) * kGroup + first, block[column]);
+        sum = _mm256_fmadd_ps(block[column], block[column], sum);
+      }
+    }
+    _mm256_storeu_ps(squares + first, sum);
+  }
+}
+
+double dot(const float* a, const float* b, std::int64_t dim) {
+  __m256d high = _mm256_setzero_pd(), low = _mm256_setzero_pd();
+  double rest_high = 0, rest = 0;
+  const auto two_sum = [](double& sum, double& lost, double term) LEAFKIT_INLINE {
+    const double total = sum + term, part = total - sum;
+    lost += (sum - (total - part)) + (term - part);
+    sum = total;
+  };
+  std::int64_t i = 0;
+  for (; i + 4 <= dim; i += 4) {
+    const __m256d x = _mm256_cvtps_pd(_mm_loadu_ps(a + i)), y = _mm256_cvtps_pd(_mm_loadu_ps(b + i));
+    const __m256d product = _mm256_mul_pd(x, y), sum = _mm256_add_pd(high, product), part = _mm256_sub_pd(sum, high);
+    const __m256d lost = _mm256_add_pd(_mm256_sub_pd(high, _mm256_sub_pd(sum, part)), _mm256_sub_pd(product, part));
+    low = _mm256_add_pd(low, lost);
+    high = sum;
+  }
+  for (; i < dim; ++i) two_sum(rest_high, rest, static_cast<double>(a[i]) * static_cast<double>(b[i]));
+  alignas(32) double highs[4], lows[4];
+  _mm256_store_pd(highs, high);
+  _mm256_store_pd(lows, low);
+  for (int lane = 0; lane < 4; ++lane) {
+    two_sum(rest_high, rest, highs[lane]);
+    rest += lows[lane];
+  }
+  // A sum that is not finite has lost its rest to NaN.
+  return rest_high - rest_high == 0 ? rest_high + rest : rest_high;
+}
+
+[[gnu::always_inline]] inline float product(const float* x, const float* y, std::int64_t dim) {
+  __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+  std::int64_t i = 0;
+  for (; i + 32 <= dim; i += 32)
+    unrolled<4>([&](auto s) LEAFKIT_INLINE {
+      sum[s] = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 8 * s), _mm256_loadu_ps(y + i + 8 * s), sum[s]);
+    });
+  const __m256 all = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  float total = _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+  for (; i < dim; ++i) total += x[i] * y[i];
+  return total;
+}
+
+void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
+  for (int q = 0; q < queries; ++q) out[q] = product(query + q * stride, row, dim);
+  out[queries] = product(row, row, dim);
+}
+
 }  // namespace
 
-const ScoreBlock kScoreAvx2 = &score_block<Avx2>;
+const Kernels kKernelsAvx2 = {
+    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &pack, &dot,
+    &row_dots,
+};
 
 }  // namespace leafkit

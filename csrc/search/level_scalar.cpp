@@ -1,23 +1,119 @@
-// The definition, in the order one would say it. Read, never tuned.
-#include "search/levels.h"
-#include "search/scan.h"
+// The definition of every tile, in the order one would say it. Read, never tuned.
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <initializer_list>
+
+#include "base/halves.h"
+#include "search/tiles.h"
 
 namespace leafkit {
 namespace {
 
-struct Scalar {
-  static constexpr int kQueries = 1, kDocuments = 1;
-  template <int Q, int D>
-  static void scores(const float* query, std::int64_t, const float* document, std::int64_t, std::int64_t dim,
-                     float* out, std::int64_t) {
-    float sum = 0;
-    for (std::int64_t i = 0; i < dim; ++i) sum += query[i] * document[i];
-    *out = sum;
+std::uint32_t word(const TileIn& in, std::int64_t step, int lane) {
+  return static_cast<const std::uint32_t*>(in.group)[step * kGroup + lane];
+}
+
+float score_float32(const TileIn& in, const std::uint32_t* query, int lane, int) {
+  float sum = 0;
+  for (std::int64_t i = 0; i < in.steps; ++i)
+    sum += std::bit_cast<float>(query[i]) * std::bit_cast<float>(word(in, i, lane));
+  return sum;
+}
+
+float score_float16(const TileIn& in, const std::uint32_t* query, int lane, int) {
+  const auto* halves = static_cast<const std::uint16_t*>(in.group);
+  float sum = 0;
+  for (std::int64_t i = 0; i < in.steps; ++i)
+    sum += std::bit_cast<float>(query[i]) * from_float16(halves[i * kGroup + lane]);
+  return sum;
+}
+
+float score_bfloat16(const TileIn& in, const std::uint32_t* query, int lane, int) {
+  float sum = 0;
+  for (std::int64_t i = 0; i < in.steps; ++i)
+    for (const int shift : {0, 16})
+      sum += from_bfloat16(static_cast<std::uint16_t>(query[i] >> shift)) *
+             from_bfloat16(static_cast<std::uint16_t>(word(in, i, lane) >> shift));
+  return sum;
+}
+
+float score_int8(const TileIn& in, const std::uint32_t* query, int lane, int q) {
+  std::int32_t sum = in.start[lane];
+  for (std::int64_t i = 0; i < in.steps; ++i)
+    for (const int shift : {0, 8, 16, 24})
+      sum += static_cast<std::uint8_t>(query[i] >> shift) * static_cast<std::int8_t>(word(in, i, lane) >> shift);
+  return static_cast<float>(sum) * in.scale[lane] * in.query_scale[q];
+}
+
+float score_binary(const TileIn& in, const std::uint32_t* query, int lane, int) {
+  int distance = 0;
+  for (std::int64_t i = 0; i < in.steps; ++i) distance += std::popcount(query[i] ^ word(in, i, lane));
+  return static_cast<float>(in.dim - 2 * distance);
+}
+
+template <float (*Score)(const TileIn&, const std::uint32_t*, int, int)>
+void tile(int queries, const TileIn& in, TileOut& out) {
+  for (int q = 0; q < queries; ++q) {
+    out.masks[q] = 0;
+    for (int lane = 0; lane < kGroup; ++lane) {
+      const float score = Score(in, in.queries + q * in.query_stride, lane, q);
+      out.scores[q][lane] = score;
+      if (!(score < in.threshold[q])) out.masks[q] |= std::uint64_t{1} << lane;
+    }
   }
-};
+}
+
+void pack(Type type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group, float* squares) {
+  auto* words = static_cast<std::uint32_t*>(group);
+  const std::int64_t per_step = dims_per_step(type), steps = (dim + per_step - 1) / per_step;
+  std::memset(words, 0, static_cast<std::size_t>(steps * kGroup * 4));
+  for (int lane = 0; lane < kGroup; ++lane) {
+    squares[lane] = 0;
+    for (std::int64_t i = 0; lane < count && i < dim; ++i) {
+      float value = rows[lane * stride + i];
+      if (type == Type::bfloat16) {
+        const std::uint32_t half = to_bfloat16(value);
+        words[i / 2 * kGroup + lane] |= half << (i % 2 * 16);
+        value = from_bfloat16(static_cast<std::uint16_t>(half));
+      } else {
+        words[i * kGroup + lane] = std::bit_cast<std::uint32_t>(value);
+      }
+      squares[lane] += value * value;
+    }
+  }
+}
+
+double dot(const float* a, const float* b, std::int64_t dim) {
+  double high = 0, low = 0;
+  for (std::int64_t i = 0; i < dim; ++i) {
+    const double product = static_cast<double>(a[i]) * static_cast<double>(b[i]);  // exact: 48 bits
+    const double sum = high + product, part = sum - high;
+    low += (high - (sum - part)) + (product - part);  // what the addition lost (Knuth's two-sum)
+    high = sum;
+  }
+  // A sum that is not finite has lost its rest to NaN.
+  return std::isfinite(high) ? high + low : high;
+}
+
+void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
+  for (int q = 0; q < queries; ++q) {
+    float sum = 0;
+    for (std::int64_t i = 0; i < dim; ++i) sum += query[q * stride + i] * row[i];
+    out[q] = sum;
+  }
+  out[queries] = 0;
+  for (std::int64_t i = 0; i < dim; ++i) out[queries] += row[i] * row[i];
+}
 
 }  // namespace
 
-const ScoreBlock kScoreScalar = &score_block<Scalar>;
+const Kernels kKernelsScalar = {
+    Type::float32,
+    {&tile<score_float32>, &tile<score_bfloat16>, &tile<score_float16>, &tile<score_int8>, &tile<score_binary>},
+    &pack,
+    &dot,
+    &row_dots,
+};
 
 }  // namespace leafkit

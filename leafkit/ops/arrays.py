@@ -19,7 +19,7 @@ def as_matrix(value: Any, name: str) -> NDArray[np.float32]:
         ShapeMismatch: not two-dimensional.
         TypeError: no array, not float32, or not on the CPU.
     """
-    array = _to_numpy(value, name)
+    array = to_numpy(value, name)
     if array.dtype != np.float32:
         raise TypeError(f"{name} are {array.dtype}, expected float32: convert them, so that the rounding is yours")
     if array.ndim != 2:
@@ -45,7 +45,8 @@ def _usable(array: NDArray[Any]) -> bool:
     return (columns == 4 or array.shape[1] == 1) and rows >= 0 and rows % 4 == 0 and array.flags.aligned
 
 
-def _to_numpy(value: Any, name: str) -> NDArray[Any]:
+def to_numpy(value: Any, name: str) -> NDArray[Any]:
+    """Give a NumPy view of an array on the CPU, of any type and shape."""
     if isinstance(value, np.ndarray):
         return value
     if is_torch(value):

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,24 @@ MOST_THREADS = 4096
 class Backend(Protocol):
     """The operations on checked arrays."""
 
+    def pack_documents(
+        self, documents: NDArray[np.float32], type: str, dim_scale: NDArray[np.float32] | None, threads: int
+    ) -> Any:
+        """Codes of the documents, with ``count``, ``dim`` and ``nbytes``."""
+        ...
+
     def search_topk(
-        self, queries: NDArray[np.float32], documents: NDArray[np.float32], k: int, threads: int
+        self,
+        queries: NDArray[np.float32],
+        documents: NDArray[np.float32] | None,
+        packed: Any,
+        k: int,
+        answer: str,
+        overfetch: int,
+        allowed: NDArray[np.uint64] | None,
+        threads: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and rows, (Q, min(k, N))."""
+        """Scores and rows, (Q, min(k, N)); ``answer`` is own, exact or rescored."""
         ...
 
     def alignment_loss(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,35 +11,129 @@ BLOCK_ROWS = 4096  # documents scored at once: 4 MiB of scores with 256 queries
 BLOCK_QUERIES = 256
 
 
+@dataclass(frozen=True)
+class Codes:
+    """Documents at a precision, row-major: what the codes stand for, in float32."""
+
+    type: str
+    values: NDArray[np.float32]
+    dim_scale: NDArray[np.float32] | None
+
+    @property
+    def count(self) -> int:
+        """How many documents."""
+        return len(self.values)
+
+    @property
+    def dim(self) -> int:
+        """Their width."""
+        return int(self.values.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes: float32, whatever the precision."""
+        return int(self.values.nbytes)
+
+
+def pack_documents(
+    documents: NDArray[np.float32], type: str, dim_scale: NDArray[np.float32] | None, threads: int = 0
+) -> Codes:
+    """Round the documents to a precision. ``threads`` has no use here."""
+    return Codes(type, _rounded(documents, type, dim_scale), dim_scale)
+
+
+def _rounded(values: NDArray[np.float32], type: str, dim_scale: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        if type == "bfloat16":
+            bits = np.ascontiguousarray(values).view(np.uint32)
+            nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+            return np.where(np.isnan(values), values, nearest.view(np.float32)).astype(np.float32)
+        if type == "float16":
+            return values.astype(np.float16).astype(np.float32)
+        if type == "int8":
+            scale = (
+                np.abs(values).max(axis=1, keepdims=True, initial=0) / np.float32(127)
+                if dim_scale is None
+                else dim_scale
+            )
+            scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1).astype(np.float32)
+            steps = np.clip(np.nan_to_num(values / scale, nan=0.0), -127, 127)
+            stands_for: NDArray[np.float32] = np.rint(steps) * scale
+            return stands_for
+        if type == "binary":
+            return np.where(values > 0, 1, -1).astype(np.float32)
+    return values
+
+
 def search_topk(
-    queries: NDArray[np.float32], documents: NDArray[np.float32], k: int, threads: int = 0
+    queries: NDArray[np.float32],
+    documents: NDArray[np.float32] | None,
+    packed: Codes | None,
+    k: int,
+    answer: str,
+    overfetch: int = 1,
+    allowed: NDArray[np.uint64] | None = None,
+    threads: int = 0,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Best k rows of every query in blocks; never the whole (Q, N) matrix. ``threads`` is the BLAS's own affair."""
-    found = min(k, len(documents))
+    """Best k rows of every query in blocks, in float64; never the whole (Q, N) matrix. ``threads`` has no use here."""
+    rows = documents if answer == "exact" or packed is None else packed.values
+    assert rows is not None
+    asked = queries if answer == "exact" or packed is None else _as_codes(queries, packed)
+    kept = min(k * overfetch if answer == "rescored" else k, len(rows))
+    found = min(k, len(rows))
     scores = np.empty((len(queries), found), dtype=np.float32)
-    rows = np.empty((len(queries), found), dtype=np.int64)
+    numbers = np.empty((len(queries), found), dtype=np.int64)
     for first in range(0, len(queries), BLOCK_QUERIES):
         part = slice(first, first + BLOCK_QUERIES)
-        scores[part], rows[part] = _search_block(queries[part], documents, found)
-    return scores, rows
+        mask = None if allowed is None else allowed[part] if len(allowed) > 1 else allowed
+        best, at = _search_block(asked[part], rows, kept, mask)
+        if answer == "rescored":
+            assert documents is not None
+            again = np.stack([_scores(q[None], documents[r])[0] for q, r in zip(queries[part], at, strict=True)])
+            best, at = _ranked(np.where(at < 0, -np.inf, again), at)
+        scores[part], numbers[part] = best[:, :found], at[:, :found]
+    return scores, numbers
+
+
+def _as_codes(queries: NDArray[np.float32], packed: Codes) -> NDArray[np.float32]:
+    """Queries at the precision that the codes are compared with; float16 codes meet float32 queries."""
+    if packed.type == "float16":
+        return queries
+    if packed.dim_scale is None:
+        return _rounded(queries, packed.type, None)
+    return _rounded(queries * packed.dim_scale, "int8", None) / packed.dim_scale
+
+
+def _scores(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        # einsum and not BLAS: a row's score must not depend on where it lies in a block
+        scores: NDArray[np.float64] = np.einsum("qd,nd->qn", queries.astype(np.float64), rows.astype(np.float64))
+    return scores
+
+
+def _ranked(scores: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Rows that are not there (-1) last, NaN before them, then by falling score; equal scores by row."""
+    order = np.lexsort((rows, -scores, np.isnan(scores), rows < 0), axis=1)
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def _search_block(
-    queries: NDArray[np.float32], documents: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    best = np.empty((len(queries), 0), dtype=np.float32)
-    rows = np.empty((len(queries), 0), dtype=np.int64)
+    queries: NDArray[np.float32], documents: NDArray[np.float32], k: int, allowed: NDArray[np.uint64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    best = np.full((len(queries), k), -np.inf)
+    rows = np.full((len(queries), k), -1, dtype=np.int64)
+    bits = None
+    if allowed is not None:
+        bits = np.unpackbits(allowed.view(np.uint8), axis=1, bitorder="little")[:, : len(documents)].astype(bool)
     for first in range(0, len(documents), BLOCK_ROWS):
         block = documents[first : first + BLOCK_ROWS]
-        with np.errstate(invalid="ignore", over="ignore"):
-            # einsum and not BLAS: a row's score must not depend on where it lies in a block
-            scores = np.einsum("qd,nd->qn", queries, block)
+        scores = _scores(queries, block)
         numbers = np.broadcast_to(np.arange(first, first + len(block)), scores.shape)
-        best = np.concatenate([best, scores], axis=1)
-        rows = np.concatenate([rows, numbers], axis=1)
-        # NaN last, then by falling score; equal scores keep their order, which is that of rows
-        order = np.lexsort((rows, -best, np.isnan(best)), axis=1)[:, :k]
-        best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
+        if bits is not None:
+            there = np.broadcast_to(bits[:, first : first + len(block)], scores.shape)
+            scores, numbers = np.where(there, scores, -np.inf), np.where(there, numbers, -1)
+        best, rows = _ranked(np.concatenate([best, scores], axis=1), np.concatenate([rows, numbers], axis=1))
+        best, rows = best[:, :k], rows[:, :k]
     return best, rows
 
 

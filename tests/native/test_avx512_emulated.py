@@ -1,4 +1,4 @@
-"""The AVX-512 tile on any x86-64 CPU: its source compiled against SIMDe's portable intrinsics."""
+"""The AVX-512 tiles on any x86-64 CPU: their sources compiled against SIMDe's portable intrinsics, whole searches."""
 
 import ctypes
 import platform
@@ -9,36 +9,127 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from leafkit.ops.backend import describe
 from tests import reference
 
 ROOT = Path(__file__).parents[2]
 SIMDE = next((path for path in (Path("/usr/include"), Path("/usr/local/include")) if (path / "simde").is_dir()), None)
 
-# Stands before the compiler's own immintrin.h: the same names, portable arithmetic.
+# Stands before the compiler's own immintrin.h: the same names, portable arithmetic. Behind it what SIMDe 0.7 lacks.
 INTRINSICS = """
 #pragma once
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
-#undef _mm512_maskz_loadu_ps  // SIMDe 0.7 lacks it: lanes outside the mask are 0, and their memory is not touched
-static inline simde__m512 leafkit_maskz_loadu_ps(unsigned short mask, const float* from) {
-  float lanes[16];
-  for (int i = 0; i < 16; ++i) lanes[i] = (mask >> i) & 1 ? from[i] : 0.0f;
-  return simde_mm512_loadu_ps(lanes);
+#undef _mm512_maskz_loadu_ps
+#undef _mm512_madd_epi16
+#define _mm512_maskz_loadu_ps some_floats
+#define _mm512_maskz_loadu_epi32 some_words
+#define _mm256_maskz_loadu_ps some_floats_256
+#define _mm512_madd_epi16 add_pairs
+#define _mm512_cvtepi32_ps to_floats
+#define _mm512_cvtph_ps from_halves
+#define _mm512_cvtps_pd to_doubles
+#define _mm512_reduce_add_ps sum_of
+typedef unsigned char lanes8;
+typedef unsigned short lanes16;
+#define __mmask8 lanes8
+#define __mmask16 lanes16
+template <class To, class From> static inline To as(From from) {
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
 }
-#define _mm512_maskz_loadu_ps leafkit_maskz_loadu_ps
-#ifndef __mmask16
-#define __mmask16 unsigned short
-#endif
+struct F16 { float v[16]; };
+struct F8 { float v[8]; };
+struct D8 { double v[8]; };
+struct I16 { int v[16]; };
+struct S32 { short v[32]; };
+static inline simde__m512 some_floats(unsigned mask, const float* from) {  // what is not wanted is not touched
+  F16 out{};
+  for (int i = 0; i < 16; ++i) if (mask >> i & 1) out.v[i] = from[i];
+  return as<simde__m512>(out);
+}
+static inline simde__m512i some_words(unsigned mask, const void* from) {
+  return as<simde__m512i>(some_floats(mask, (const float*)from));
+}
+static inline simde__m256 some_floats_256(unsigned mask, const float* from) {
+  F8 out{};
+  for (int i = 0; i < 8; ++i) if (mask >> i & 1) out.v[i] = from[i];
+  return as<simde__m256>(out);
+}
+static inline simde__m512i add_pairs(simde__m512i a, simde__m512i b) {
+  const S32 x = as<S32>(a), y = as<S32>(b);
+  I16 out;
+  for (int i = 0; i < 16; ++i) out.v[i] = x.v[2 * i] * y.v[2 * i] + x.v[2 * i + 1] * y.v[2 * i + 1];
+  return as<simde__m512i>(out);
+}
+static inline simde__m512 to_floats(simde__m512i a) {
+  const I16 x = as<I16>(a);
+  F16 out;
+  for (int i = 0; i < 16; ++i) out.v[i] = (float)x.v[i];
+  return as<simde__m512>(out);
+}
+static inline simde__m512 from_halves(simde__m256i a) {
+  F16 out;
+  *(simde__m256*)out.v = simde_mm256_cvtph_ps(simde_mm256_castsi256_si128(a));
+  *(simde__m256*)(out.v + 8) = simde_mm256_cvtph_ps(simde_mm256_extracti128_si256(a, 1));
+  return as<simde__m512>(out);
+}
+static inline simde__m512d to_doubles(simde__m256 a) {
+  const F8 x = as<F8>(a);
+  D8 out;
+  for (int i = 0; i < 8; ++i) out.v[i] = x.v[i];
+  return as<simde__m512d>(out);
+}
+static inline float sum_of(simde__m512 a) {
+  const F16 x = as<F16>(a);
+  float sum = 0;
+  for (int i = 0; i < 16; ++i) sum += x.v[i];
+  return sum;
+}
 """
 DRIVER = """
-#include "search/levels.h"
-extern "C" void score(const float* q, long queries, const float* d, long documents, long dim, float* out) {
-  leafkit::kScoreAvx512({q, queries, dim, dim}, {d, documents, dim, dim}, out);
+#include "search/kernels.h"
+#include "search/search.h"
+namespace leafkit {
+static bool narrow;
+Kernels kernels_of(Level) {
+  Kernels kernels = kKernelsAvx512;
+  if (narrow) {
+    kernels.tile[static_cast<int>(Type::bfloat16)] = kBfloat16Avx512;
+    kernels.tile[static_cast<int>(Type::int8)] = kInt8Avx512;
+    kernels.tile[static_cast<int>(Type::binary)] = kBinaryAvx512;
+    kernels.in_place = Type::bfloat16;
+  }
+  return kernels;
+}
+}
+extern "C" void search(int narrow, int type, const float* q, long queries, const float* d, long documents, long dim,
+                       long k, float* scores, long* rows) {
+  using namespace leafkit;
+  leafkit::narrow = narrow != 0;
+  const Rows<const float> both{d, documents, dim, dim};
+  Packed packed{};
+  if (type >= 0) packed = pack(both, static_cast<Type>(type), nullptr, 1);
+  const Answer answer = type == static_cast<int>(Type::binary) ? Answer::own : Answer::exact;
+  const Request request{k, answer, 1, {}, 1, Level::avx512};
+  const Documents all{both, type >= 0 ? &packed : nullptr};
+  search_topk({q, queries, dim, dim}, all, request, scores, rows, [] { return true; });
 }
 """
+SOURCES = [
+    "search/level_avx512.cpp",
+    "search/level_avx512_narrow.cpp",
+    "search/search.cpp",
+    "search/pack.cpp",
+    "base/pool.cpp",
+]
+IN_PLACE, BINARY = -1, 4
 
 pytestmark = [
+    pytest.mark.skipif("avx512" in describe().levels, reason="this CPU has the level: every other test covers it"),
     pytest.mark.skipif(SIMDE is None, reason="SIMDe's headers are not installed (Debian: libsimde-dev)"),
     pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the level is x86-64's"),
@@ -46,39 +137,49 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def score(tmp_path_factory):
+def search(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emulated")
     (folder / "immintrin.h").write_text(INTRINSICS)
     (folder / "driver.cpp").write_text(DRIVER)
-    library = folder / "tile.so"
-    command = ["c++", "-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-DLEAFKIT_X86=1"]
-    sources = [ROOT / "csrc" / "search" / "level_avx512.cpp", folder / "driver.cpp"]
+    library = folder / "search.so"
+    command = ["c++", "-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-pthread", "-DLEAFKIT_X86=1"]
+    sources = [*(ROOT / "csrc" / source for source in SOURCES), folder / "driver.cpp"]
     subprocess.run([*command, "-I", folder, "-I", ROOT / "csrc", *sources, "-o", library], check=True)
-    function = ctypes.CDLL(str(library)).score
+    function = ctypes.CDLL(str(library)).search
     function.restype = None
 
-    def call(queries, documents):
-        out = np.full((len(queries), len(documents)), np.nan, np.float32)
-        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (queries, documents, out)]
-        sizes = [ctypes.c_long(n) for n in (len(queries), len(documents), queries.shape[1])]
-        function(pointers[0], sizes[0], pointers[1], sizes[1], sizes[2], pointers[2])
-        return out
+    def call(queries, documents, k, type, narrow):
+        scores = np.full((len(queries), k), np.nan, np.float32)
+        rows = np.full((len(queries), k), -2, np.int64)
+        q, d, s, r = (array.ctypes.data_as(ctypes.c_void_p) for array in (queries, documents, scores, rows))
+        sizes = [ctypes.c_long(n) for n in (len(queries), len(documents), queries.shape[1], k)]
+        function(narrow, type, q, sizes[0], d, *sizes[1:], s, r)
+        return scores, rows
 
     return call
 
 
-@pytest.mark.parametrize("dim", [1, 7, 15, 16, 17, 31, 32, 33, 48, 65, 384])
-@pytest.mark.parametrize(("queries", "documents"), [(1, 1), (1, 9), (5, 4), (6, 4), (7, 5), (13, 11)])
-def test_the_tile_gives_the_scores_of_the_float64_definition(score, queries, documents, dim):
-    random = np.random.default_rng(dim * 100 + queries)
-    q = random.normal(size=(queries, dim)).astype(np.float32)
-    d = random.normal(size=(documents, dim)).astype(np.float32)
-    exact = q.astype(np.float64) @ d.astype(np.float64).T
-    assert (np.abs(score(q, d) - exact) <= reference.rounding_bound(q, d)).all()
+@pytest.mark.parametrize("narrow", [0, 1])
+@pytest.mark.parametrize("type", [IN_PLACE, 0, 1, 2, 3])
+@pytest.mark.parametrize("dim", [1, 7, 16, 33, 65, 200])
+def test_the_answer_is_that_of_the_float64_definition(search, dim, type, narrow):
+    random = np.random.default_rng(dim)
+    for queries, documents in [(1, 1), (6, 64), (8, 65), (13, 90)]:
+        q, d = (random.normal(size=(n, dim)).astype(np.float32) for n in (queries, documents))
+        d[::7] = d[0]
+        k = min(documents, 9)
+        scores, rows = search(q, d, k, type, narrow)
+        expected, best = reference.search_topk(q, d, k)
+        assert (rows == best).all()
+        np.testing.assert_array_equal(scores, expected.astype(np.float32))
 
 
-def test_equal_documents_score_equally_wherever_they_lie(score):
-    random = np.random.default_rng(0)
-    q = np.repeat(random.normal(size=(1, 77)).astype(np.float32), 13, axis=0)
-    d = np.repeat(random.normal(size=(1, 77)).astype(np.float32), 11, axis=0)
-    assert len(np.unique(score(q, d))) == 1
+@pytest.mark.parametrize("narrow", [0, 1])
+@pytest.mark.parametrize("dim", [1, 31, 32, 33, 100])
+def test_bits_are_counted(search, dim, narrow):
+    random = np.random.default_rng(dim)
+    q, d = (random.normal(size=(n, dim)).astype(np.float32) for n in (7, 130))
+    expected = np.where(q > 0, 1, -1) @ np.where(d > 0, 1, -1).T
+    scores, rows = search(q, d, 20, BINARY, narrow)
+    assert (rows == np.argsort(-expected, axis=1, kind="stable")[:, :20]).all()
+    assert (scores == np.take_along_axis(expected, rows, 1)).all()

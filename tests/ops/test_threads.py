@@ -53,13 +53,13 @@ def test_ctrl_c_ends_a_long_search_and_the_pool_works_on(queries):
 @pytest.mark.parametrize("queries", [1, 40])
 def test_many_python_threads_search_at_once_and_each_gets_its_own_answer(queries):
     inputs = [_matrices(seed) for seed in range(8)]
-    expected = [_C.search_topk(q[:queries], d, 7, threads=1)[1] for q, d in inputs]
+    expected = [_C.search_topk(q[:queries], d, None, 7, "exact", threads=1)[1] for q, d in inputs]
     found = [[] for _ in inputs]
 
     def search(number):
         q, d = inputs[number]
         for _ in range(20):
-            found[number].append(_C.search_topk(q[:queries], d, 7, threads=3)[1])
+            found[number].append(_C.search_topk(q[:queries], d, None, 7, "exact", threads=3)[1])
 
     callers = [threading.Thread(target=search, args=(number,)) for number in range(len(inputs))]
     for caller in callers:
@@ -72,18 +72,20 @@ def test_many_python_threads_search_at_once_and_each_gets_its_own_answer(queries
 
 def test_a_child_forked_in_the_middle_of_a_search_answers_on_threads_of_its_own():
     queries, documents = _matrices(0)
-    expected = _C.search_topk(queries, documents, 5, threads=3)[1].tolist()
+    expected = _C.search_topk(queries, documents, None, 5, "exact", threads=3)[1].tolist()
     stop = threading.Event()
 
     def keep_the_pool_busy():
         while not stop.is_set():
-            _C.search_topk(queries, documents, 5, threads=3)
+            _C.search_topk(queries, documents, None, 5, "exact", threads=3)
 
     busy = threading.Thread(target=keep_the_pool_busy)
     busy.start()
     try:
         for _ in range(10):
-            assert _in_a_child(lambda: _C.search_topk(queries, documents, 5, threads=3)[1].tolist() == expected)
+            assert _in_a_child(
+                lambda: _C.search_topk(queries, documents, None, 5, "exact", threads=3)[1].tolist() == expected
+            )
     finally:
         stop.set()
         busy.join()

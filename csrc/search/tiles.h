@@ -1,0 +1,73 @@
+// search/tiles.h: what a level supplies to the skeleton, and the layout of documents that it reads.
+//
+// Documents are packed in groups of 64. A group is `steps` runs of 64 lanes, a lane holding the same few dimensions of
+// each of its documents, so that a sum stays in its lane and a group is read as one stream:
+//   type      dimensions a step   lane
+//   float32   1                   float
+//   float16   1                   half
+//   bfloat16  2                   two halves of a float
+//   int8      4                   four signed bytes
+//   binary    32                  32 sign bits
+#pragma once
+
+#include <cstdint>
+
+namespace leafkit {
+
+enum class Type { float32, bfloat16, float16, int8, binary };
+constexpr int kTypes = 5;
+constexpr int kGroup = 64;       // documents
+constexpr int kTileQueries = 6;  // at most, at once: 24 sums of 16 lanes, 4 documents and a query in 32 registers
+
+constexpr std::int64_t dims_per_step(Type type) {
+  return type == Type::binary ? 32 : type == Type::int8 ? 4 : type == Type::bfloat16 ? 2 : 1;
+}
+constexpr std::int64_t lane_bytes(Type type) { return type == Type::float16 ? 2 : 4; }
+
+// What a tile reads. Queries are prepared in the type's own form: float32 (float32 and float16 documents), pairs of
+// bfloat16, bytes + 128 (int8), sign bits; one word of four bytes a step.
+struct TileIn {
+  const std::uint32_t* queries;  // row q at queries + q * query_stride
+  std::int64_t query_stride;
+  const void* group;
+  std::int64_t steps;
+  std::int64_t dim;
+  const float* query_scale;   // int8: one a query
+  const float* scale;         // int8: one a document
+  const std::int32_t* start;  // int8: -128 times the sum of a document's codes
+  const float* threshold;     // one a query
+};
+
+// masks[q] bit d: the score of query q and document d is not below the query's threshold (NaN is not). scores[q] is
+// written where masks[q] is not 0. Scores: inner products of the prepared values; binary: dim - 2 * Hamming distance.
+struct TileOut {
+  alignas(64) float scores[kTileQueries][kGroup];
+  std::uint64_t masks[kTileQueries];
+};
+
+using Tile = void (*)(int queries, const TileIn& in, TileOut& out);
+
+struct Kernels {
+  Type in_place;  // what float32 documents become that are packed as they are scanned
+  Tile tile[kTypes];
+  // Packs `count` <= 64 rows of float32 into a group of float32 or bfloat16, zeros in the lanes behind them. squares:
+  // |d'|^2 of every lane, summed in float32.
+  void (*pack)(Type type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group,
+               float* squares);
+  // The inner product of two float32 vectors, summed without rounding but the last: double-double in fixed lanes.
+  double (*dot)(const float* a, const float* b, std::int64_t dim);
+  // Inner products of `queries` float32 vectors with one row, and behind them the row's with itself, in float32.
+  void (*row_dots)(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim,
+                   float* out);
+};
+
+extern const Kernels kKernelsScalar;
+#ifdef LEAFKIT_X86
+extern const Kernels kKernelsAvx2;
+extern const Kernels kKernelsAvx512;
+extern const Tile kBfloat16Avx512;  // with the instructions of AVX512_BF16, _VNNI and _VPOPCNTDQ
+extern const Tile kInt8Avx512;
+extern const Tile kBinaryAvx512;
+#endif
+
+}  // namespace leafkit

@@ -184,10 +184,15 @@ def test_a_corpus_is_embedded_anew_when_the_run_before_had_another_model(tmp_pat
 
 
 def test_vectors_are_imported_beside_a_named_column(tmp_path, teacher_folder):
+    from leafkit.store import EmbeddingStore
+
     (tmp_path / "t.csv").write_text("body\nw1\nw2\n")
     np.save(tmp_path / "v.npy", np.eye(32, dtype=np.float32)[:2])
     files = ("--texts", tmp_path / "t.csv", "--vectors", tmp_path / "v.npy", "--text-field", "body")
     leafkit("import", *files, "--teacher", teacher_folder, "--store", tmp_path / "s")
+    store = EmbeddingStore.open(tmp_path / "s")
+    assert sorted(row.text for row in store.rows()) == ["w1", "w2"]
+    np.testing.assert_array_equal(store.lookup(["w1", "w2"], "document"), np.eye(32)[:2])
 
 
 def test_a_package_that_will_be_needed_is_asked_for_before_any_work():

@@ -10,29 +10,39 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-import threadpoolctl
+for setting in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # NumPy's BLAS chooses for itself, before it is loaded
+    os.environ.pop(setting, None)
+
+import threadpoolctl  # noqa: E402
+
+SLOW = 5.0  # seconds of a call above which one timing must do
 
 
-def arguments(description: str) -> argparse.Namespace:
+def arguments(description: str, more: Callable[[argparse.ArgumentParser], None] | None = None) -> argparse.Namespace:
     """Read the options; NumPy's BLAS and leafkit get as many threads as the others will."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="small sizes, a minute")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the rows there")
+    if more:
+        more(parser)
     options = parser.parse_args()
     threadpoolctl.threadpool_limits(options.threads)
     os.environ["LEAFKIT_NUM_THREADS"] = str(options.threads)
     return options
 
 
-def median_seconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def median_seconds(calls: dict[Any, Callable[[], object]], rounds: int) -> dict[Any, float]:
     """Time the calls in turn, after one warm-up each; medians in seconds."""
     for call in calls.values():
         call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[Any, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            if times[name] and times[name][0] > SLOW:
+                continue
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)
@@ -64,11 +74,16 @@ def finish(rows: list[dict], options: argparse.Namespace) -> None:
         "threads": options.threads,
     }
     for entry in rows:
-        values = f"{entry['peer_value']:>12} {entry['value']:>12} {entry['unit']:10} {entry['ratio']:>7}x"
-        print(f"{entry['case']:34} {entry['peer']:26} {values}")
+        values = f"{entry['peer_value']:>10.5g} {entry['value']:>10.5g} {entry['unit']:9} {entry['ratio']:>7.2f}x"
+        print(f"{entry['case']:54} {entry['peer']:38} {values} {quality_of(entry)}")
     print(made)
     if options.json:
         options.json.write_text(json.dumps({**made, "rows": rows}, indent=1) + "\n")
+
+
+def quality_of(entry: dict) -> str:
+    told = [entry["peer_quality"], entry["quality"], entry["limit_share"]]
+    return " ".join(f"{value:.3f}" for value in told if value is not None)
 
 
 def cpu() -> str:

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "python/bind.h"
+#include "search/kernels.h"
 #include "search/search.h"
 
 namespace leafkit {
@@ -25,15 +26,17 @@ static Answer answer_named(const std::string& name) {
 }
 
 static std::shared_ptr<Packed> pack_documents(const Matrix& documents, const std::string& type,
-                                              const std::optional<py::array_t<float>>& dim_scale, int threads) {
+                                              const std::optional<py::array_t<float>>& dim_scale, int threads,
+                                              const std::string& level) {
   const Rows<const float> rows = rows_of(documents, "documents");
   if (dim_scale && (dim_scale->ndim() != 1 || dim_scale->shape(0) != rows.dim))
     throw std::invalid_argument("there are " + std::to_string(dim_scale->size()) + " scales, documents have dim " +
                                 std::to_string(rows.dim));
   const float* scales = dim_scale ? dim_scale->data() : nullptr;
   const Type wanted = type_named(type);
+  const Kernels kernels = kernels_of(level_named(level));
   const py::gil_scoped_release release;
-  return std::make_shared<Packed>(pack(rows, wanted, scales, thread_count(threads)));
+  return std::make_shared<Packed>(pack(rows, wanted, scales, kernels, thread_count(threads)));
 }
 
 static py::tuple search(const Matrix& queries, const std::optional<Matrix>& documents,
@@ -41,7 +44,7 @@ static py::tuple search(const Matrix& queries, const std::optional<Matrix>& docu
                         std::int64_t overfetch, const std::optional<py::array_t<std::uint64_t>>& allowed, int threads,
                         const std::string& level) {
   const Rows<const float> q = rows_of(queries, "queries");
-  Documents both{{nullptr, 0, q.dim, 0}, packed.get()};
+  Documents both{{nullptr, 0, q.dim, 0}, packed.get(), {nullptr, 0, q.dim, 0}, Type::bfloat16};
   if (documents) both.rows = rows_of(*documents, "documents");
   const Request request{k, answer_named(answer), overfetch, {}, thread_count(threads), level_named(level)};
   if (!documents && (packed == nullptr || request.answer != Answer::own))
@@ -81,7 +84,7 @@ void bind_search(py::module_& module) {
       .def_readonly("dim", &Packed::dim)
       .def_property_readonly("nbytes", &Packed::bytes);
   module.def("pack_documents", &pack_documents, py::arg("documents").noconvert(), py::arg("type"),
-             py::arg("dim_scale") = py::none(), py::arg("threads") = 0);
+             py::arg("dim_scale") = py::none(), py::arg("threads") = 0, py::arg("level") = "");
   module.def("search_topk", &search, py::arg("queries").noconvert(), py::arg("documents").noconvert(),
              py::arg("packed").none(true), py::arg("k"), py::arg("answer"), py::arg("overfetch") = 1,
              py::arg("allowed") = py::none(), py::arg("threads") = 0, py::arg("level") = "");

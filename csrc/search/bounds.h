@@ -29,26 +29,36 @@ inline Rounding rounding_of(Type type, std::int64_t dim) {
   }
 }
 
-// |score - q.d| of one query and any document of a group is at most this (infinite or NaN: nothing is known).
-inline float error_bound(Rounding rounding, Distance query, Distance group) {
-  // query.norm is |q|, and |q'| <= |q| + |q - q'|
-  const float prepared = query.norm + query.residual;
-  const float bound = query.norm * group.residual + query.residual * group.norm +
-                      rounding.relative * prepared * group.norm + rounding.absolute * (1 + prepared + group.norm);
-  return bound * (1 + 0x1p-20f);  // this line's and the last one's own roundings
+// |score - q.d| of one query and any document of a group is at most this (infinite or NaN: nothing is known): a sum of
+// the group's distances, weighed by what belongs to the query.
+struct ErrorOf {
+  float residual, norm, one;
+
+  float operator()(Distance group) const {
+    return (residual * group.residual + norm * group.norm + one) * (1 + 0x1p-20f);  // for the roundings of these lines
+  }
+};
+
+inline ErrorOf error_of(Rounding rounding, Distance query) {
+  const float prepared = query.norm + query.residual;  // |q'| <= |q| + |q - q'|, query.norm is |q|
+  return {query.norm, query.residual + rounding.relative * prepared + rounding.absolute,
+          rounding.absolute * (1 + prepared)};
 }
 
-// |d| at most, from its squares summed in float32 in any order.
-inline float norm_of_squares(float squares, std::int64_t dim) {
+// A length at most, from its squares summed in float32 in any order.
+inline float length_of_squares(float squares, std::int64_t dim) {
   const float terms = static_cast<float>(dim);
   return std::sqrt(squares * (1 + (terms + 8) * 0x1p-23f) + terms * 0x1p-124f);
 }
 
-// Distances of a row that was rounded to bfloat16 (or not: float32), from |d'|^2 summed in float32. A rounding moves a
-// value by at most 2^-8 of what it becomes; what is denormal is within the absolute term of `rounding_of`.
-inline Distance distance_of_squares(Type type, float squares, std::int64_t dim) {
-  const float norm = norm_of_squares(squares, dim);
-  return {type == Type::bfloat16 ? norm * 0x1p-8f : 0.0f, norm};
+// Distances of a row from what `encode` summed. A difference d - d' was rounded once, and d' itself where it is a code
+// times a scale; float32 is the row itself. What is not a number is infinite.
+inline Distance distance_of(Type type, const Encoded& one, std::int64_t dim) {
+  const float norm = length_of_squares(one.norm, dim);
+  const float residual = type == Type::float32 ? 0 : length_of_squares(one.residual, dim) + norm * 0x1p-22f;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (!(residual < kInfinity) || !(norm < kInfinity)) return {kInfinity, kInfinity};
+  return {residual, norm};
 }
 
 // The threshold that no document below `least` minus the error has a chance above; minus infinity if nothing is known.

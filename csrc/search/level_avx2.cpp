@@ -1,6 +1,7 @@
 // 64 documents are taken 16 at a time: 6 queries x 2 vectors of sums, 2 documents and a query in 16 registers.
 #include <immintrin.h>
 
+#include "search/encode.h"
 #include "search/tiles.h"
 #include "search/unrolled.h"
 
@@ -160,33 +161,18 @@ void tile(int queries, const TileIn& in, TileOut& out) {
   });
 }
 
-// Documents in place are float32 on this level: bfloat16 would save no arithmetic.
-void pack(Type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group, float* squares) {
-  auto* lanes = static_cast<float*>(group);
-  for (int first = 0; first < kGroup; first += 8) {
-    __m256 sum = _mm256_setzero_ps();
-    for (std::int64_t i = 0; i < dim; i += 8) {
-      const std::int64_t some = dim - i < 8 ? dim - i : 8;
-      alignas(32) float edge[8] = {};
+void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group) {
+  for (int first = 0; first < kPart; first += 8) {
+    for (std::int64_t i = 0; i < steps; i += 8) {  // rows are written in whole cache lines: reading past a last step is safe
       __m256 block[8];
-      for (int row = 0; row < 8; ++row) {
-        const float* from = rows + (first + row) * stride + i;
-        if (first + row >= count) {
-          block[row] = _mm256_setzero_ps();
-        } else if (some == 8) {
-          block[row] = _mm256_loadu_ps(from);
-        } else {
-          for (std::int64_t column = 0; column < some; ++column) edge[column] = from[column];
-          block[row] = _mm256_load_ps(edge);
-        }
-      }
+      unrolled<8>([&](auto row) LEAFKIT_INLINE {
+        block[row] = _mm256_loadu_ps(reinterpret_cast<const float*>(words + (first + row) * stride + i));
+      });
       transpose(block);
-      for (std::int64_t column = 0; column < some; ++column) {
-        _mm256_storeu_ps(lanes + (i + column) * kGroup + first, block[column]);
-        sum = _mm256_fmadd_ps(block[column], block[column], sum);
-      }
+      const std::int64_t some = steps - i < 8 ? steps - i : 8;
+      for (std::int64_t column = 0; column < some; ++column)
+        _mm256_storeu_ps(reinterpret_cast<float*>(group + (i + column) * kGroup + first), block[column]);
     }
-    _mm256_storeu_ps(squares + first, sum);
   }
 }
 
@@ -218,31 +204,43 @@ double dot(const float* a, const float* b, std::int64_t dim) {
   return rest_high - rest_high == 0 ? rest_high + rest : rest_high;
 }
 
-[[gnu::always_inline]] inline float product(const float* x, const float* y, std::int64_t dim) {
-  __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
-  std::int64_t i = 0;
-  for (; i + 32 <= dim; i += 32)
-    unrolled<4>([&](auto s) LEAFKIT_INLINE {
-      sum[s] = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 8 * s), _mm256_loadu_ps(y + i + 8 * s), sum[s]);
-    });
+[[gnu::always_inline]] inline float total(const __m256 (&sum)[4]) {
   const __m256 all = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
   half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  float total = _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-  for (; i < dim; ++i) total += x[i] * y[i];
-  return total;
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
+// One row before one query; before the first also before itself, while it is read from memory.
+template <bool Itself>
+[[gnu::always_inline]] inline void product(const float* query, const float* row, std::int64_t dim, float* out,
+                                           float* itself) {
+  __m256 sum[4] = {}, square[4] = {};
+  std::int64_t i = 0;
+  for (; i + 32 <= dim; i += 32)
+    unrolled<4>([&](auto s) LEAFKIT_INLINE {
+      const __m256 value = _mm256_loadu_ps(row + i + 8 * s);
+      sum[s] = _mm256_fmadd_ps(_mm256_loadu_ps(query + i + 8 * s), value, sum[s]);
+      if (Itself) square[s] = _mm256_fmadd_ps(value, value, square[s]);
+    });
+  *out = total(sum);
+  if (Itself) *itself = total(square);
+  for (; i < dim; ++i) {
+    *out += query[i] * row[i];
+    if (Itself) *itself += row[i] * row[i];
+  }
 }
 
 void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
-  for (int q = 0; q < queries; ++q) out[q] = product(query + q * stride, row, dim);
-  out[queries] = product(row, row, dim);
+  product<true>(query, row, dim, out, out + queries);
+  for (int q = 1; q < queries; ++q) product<false>(query + q * stride, row, dim, out + q, nullptr);
 }
 
 }  // namespace
 
 const Kernels kKernelsAvx2 = {
-    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &pack, &dot,
-    &row_dots,
+    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &encode, &transpose,
+    &dot, &row_dots,
 };
 
 }  // namespace leafkit

@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "search/encode.h"
 #include "search/tiles.h"
 #include "search/tiles_avx512.h"
 
@@ -84,56 +85,14 @@ struct Binary : BitSums {
   });
 }
 
-[[gnu::always_inline]] inline __m512i load_some(const float* from, std::int64_t left) {
-  const __mmask16 mask = static_cast<__mmask16>(left >= 16 ? 0xffffu : left <= 0 ? 0u : (1u << left) - 1u);
-  return _mm512_maskz_loadu_epi32(mask, from);
-}
-
-// Nearest bfloat16 of 16 floats, ties to even, NaN kept, in the low halves.
-[[gnu::always_inline]] inline __m512i rounded(__m512i bits) {
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i up = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(_mm512_castsi512_ps(bits), _mm512_castsi512_ps(bits), _CMP_UNORD_Q);
-  return _mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7fc0));
-}
-
-void pack(Type type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group, float* squares) {
-  auto* words = static_cast<std::uint32_t*>(group);
-  const bool halves = type == Type::bfloat16;
-  const std::int64_t columns = halves ? 32 : 16, steps = halves ? (dim + 1) / 2 : dim;
-  for (int first = 0; first < kGroup; first += 16) {
-    __m512 sum = _mm512_setzero_ps();
-    for (std::int64_t i = 0; i < dim; i += columns) {
-      __m512i block[16];
-      for (int row = 0; row < 16; ++row) {
-        const float* from = rows + (first + row) * stride + i;
-        const std::int64_t left = first + row < count ? dim - i : 0;
-        if (halves) {
-          // Words of two neighbours: evens in the low halves, odds in the high ones.
-          const __m512i low = rounded(load_some(from, left)), high = rounded(load_some(from + 16, left - 16));
-          const __m512i take = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28,
-                                                26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-          block[row] = _mm512_permutex2var_epi16(low, take, high);
-        } else {
-          block[row] = load_some(from, left);
-        }
-      }
-      transpose(block);
-      const std::int64_t at = halves ? i / 2 : i, some = steps - at < 16 ? steps - at : 16;
-      for (std::int64_t column = 0; column < some; ++column) {
-        _mm512_storeu_si512(words + (at + column) * kGroup + first, block[column]);
-        if (halves) {
-          const __m512 low = _mm512_castsi512_ps(_mm512_slli_epi32(block[column], 16));
-          const __m512 high =
-              _mm512_castsi512_ps(_mm512_and_si512(block[column], _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-          sum = _mm512_fmadd_ps(low, low, _mm512_fmadd_ps(high, high, sum));
-        } else {
-          const __m512 value = _mm512_castsi512_ps(block[column]);
-          sum = _mm512_fmadd_ps(value, value, sum);
-        }
-      }
-    }
-    _mm512_storeu_ps(squares + first, sum);
+void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group) {
+  for (std::int64_t i = 0; i < steps; i += 16) {  // rows are written in whole cache lines: reading past a last step is safe
+    __m512i block[16];
+    unrolled<16>([&](auto row) LEAFKIT_INLINE { block[row] = _mm512_loadu_si512(words + row * stride + i); });
+    transpose(block);
+    const std::int64_t some = steps - i < 16 ? steps - i : 16;
+    for (std::int64_t column = 0; column < some; ++column)
+      _mm512_storeu_si512(group + (i + column) * kGroup, block[column]);
   }
 }
 
@@ -161,31 +120,42 @@ double dot(const float* a, const float* b, std::int64_t dim) {
   return total - total == 0 ? total + rest : total;
 }
 
-// The sums of x[i] * y[i], four at once: one alone would wait for its own addition.
-[[gnu::always_inline]] inline float product(const float* x, const float* y, std::int64_t dim) {
-  __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+// One row before one query; before the first also before itself, while it is read from memory. Four sums at once: one
+// alone would wait for its own addition.
+template <bool Itself>
+[[gnu::always_inline]] inline void product(const float* query, const float* row, std::int64_t dim, float* out,
+                                           float* itself) {
+  __m512 sum[4] = {}, square[4] = {};
   std::int64_t i = 0;
   for (; i + 64 <= dim; i += 64)
     unrolled<4>([&](auto s) LEAFKIT_INLINE {
-      sum[s] = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 16 * s), _mm512_loadu_ps(y + i + 16 * s), sum[s]);
+      const __m512 value = _mm512_loadu_ps(row + i + 16 * s);
+      sum[s] = _mm512_fmadd_ps(_mm512_loadu_ps(query + i + 16 * s), value, sum[s]);
+      if (Itself) square[s] = _mm512_fmadd_ps(value, value, square[s]);
     });
   for (; i < dim; i += 16) {
     const __mmask16 mask = static_cast<__mmask16>(dim - i < 16 ? (1u << (dim - i)) - 1u : 0xffffu);
-    sum[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i), sum[0]);
+    const __m512 value = _mm512_maskz_loadu_ps(mask, row + i);
+    sum[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, query + i), value, sum[0]);
+    if (Itself) square[0] = _mm512_fmadd_ps(value, value, square[0]);
   }
-  return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+  const auto total = [](const __m512(&four)[4]) LEAFKIT_INLINE {
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(four[0], four[1]), _mm512_add_ps(four[2], four[3])));
+  };
+  *out = total(sum);
+  if (Itself) *itself = total(square);
 }
 
 void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
-  for (int q = 0; q < queries; ++q) out[q] = product(query + q * stride, row, dim);
-  out[queries] = product(row, row, dim);
+  product<true>(query, row, dim, out, out + queries);
+  for (int q = 1; q < queries; ++q) product<false>(query + q * stride, row, dim, out + q, nullptr);
 }
 
 }  // namespace
 
 const Kernels kKernelsAvx512 = {
-    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &pack, &dot,
-    &row_dots,
+    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &encode, &transpose,
+    &dot, &row_dots,
 };
 
 }  // namespace leafkit

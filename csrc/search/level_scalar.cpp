@@ -1,10 +1,10 @@
 // The definition of every tile, in the order one would say it. Read, never tuned.
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <initializer_list>
 
 #include "base/halves.h"
+#include "search/encode.h"
 #include "search/tiles.h"
 
 namespace leafkit {
@@ -64,24 +64,9 @@ void tile(int queries, const TileIn& in, TileOut& out) {
   }
 }
 
-void pack(Type type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group, float* squares) {
-  auto* words = static_cast<std::uint32_t*>(group);
-  const std::int64_t per_step = dims_per_step(type), steps = (dim + per_step - 1) / per_step;
-  std::memset(words, 0, static_cast<std::size_t>(steps * kGroup * 4));
-  for (int lane = 0; lane < kGroup; ++lane) {
-    squares[lane] = 0;
-    for (std::int64_t i = 0; lane < count && i < dim; ++i) {
-      float value = rows[lane * stride + i];
-      if (type == Type::bfloat16) {
-        const std::uint32_t half = to_bfloat16(value);
-        words[i / 2 * kGroup + lane] |= half << (i % 2 * 16);
-        value = from_bfloat16(static_cast<std::uint16_t>(half));
-      } else {
-        words[i * kGroup + lane] = std::bit_cast<std::uint32_t>(value);
-      }
-      squares[lane] += value * value;
-    }
-  }
+void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group) {
+  for (int row = 0; row < kPart; ++row)
+    for (std::int64_t step = 0; step < steps; ++step) group[step * kGroup + row] = words[row * stride + step];
 }
 
 double dot(const float* a, const float* b, std::int64_t dim) {
@@ -111,7 +96,8 @@ void row_dots(int queries, const float* query, std::int64_t stride, const float*
 const Kernels kKernelsScalar = {
     Type::float32,
     {&tile<score_float32>, &tile<score_bfloat16>, &tile<score_float16>, &tile<score_int8>, &tile<score_binary>},
-    &pack,
+    &encode,
+    &transpose,
     &dot,
     &row_dots,
 };

@@ -33,9 +33,25 @@ struct Packed {
 
 std::int64_t steps_of(Type type, std::int64_t dim);
 
+// Writes groups of one type, one after another; holds what it needs on the way (less than two groups).
+class GroupWriter {
+ public:
+  GroupWriter(const Kernels& kernels, Type type, std::int64_t dim, const float* dim_scale);
+
+  // Rows of a group, at most 64. `scale` and `start`: 64 of each, for int8. Zeros in the lanes behind the last.
+  Distance write(const float* const* rows, int count, void* group, float* scale, std::int32_t* start);
+
+ private:
+  const Kernels& kernels_;
+  Type type_;
+  std::int64_t dim_, steps_, stride_;  // words
+  const float* dim_scale_;
+  std::vector<std::uint32_t> words_, pairs_;
+};
+
 // Packs rows on `threads` threads. `dim_scale`: int8 steps of each dimension, or null: then every document has its own,
 // its largest magnitude over 127. Throws std::invalid_argument where int8 sums could overflow (dim above 65,536).
-Packed pack(Rows<const float> rows, Type type, const float* dim_scale, int threads);
+Packed pack(Rows<const float> rows, Type type, const float* dim_scale, const Kernels& kernels, int threads);
 
 // Queries in the form of a type.
 struct Prepared {
@@ -45,6 +61,6 @@ struct Prepared {
   std::vector<Distance> distance;  // |q - q'| and |q|, one a query
 };
 
-Prepared prepare(Rows<const float> queries, Type type, const float* dim_scale);
+Prepared prepare(Rows<const float> queries, Type type, const float* dim_scale, const Kernels& kernels);
 
 }  // namespace leafkit

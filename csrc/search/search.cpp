@@ -6,42 +6,56 @@
 #include <limits>
 #include <vector>
 
+#include "base/halves.h"
 #include "base/pool.h"
 #include "search/bounds.h"
 #include "search/candidates.h"
+#include "search/groups.h"
 #include "search/kernels.h"
 
 namespace leafkit {
 namespace {
 
-constexpr std::int64_t kMostQueries = 1024;       // of a block: prepared, they stay in L2 or close to it
-constexpr std::int64_t kQueryBytes = 32 << 20;    // of a block's candidates, roughly
-constexpr std::int64_t kFewQueries = 8;           // below, rows in place are read one after another, unpacked
-constexpr std::int64_t kGroupsBetweenLooks = 16;  // at `wanted`
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr std::int64_t kMostQueries = 1024;  // of a block: prepared, they stay in L2 or close to it
+constexpr std::int64_t kQueryBytes = 32 << 20;  // of a block's candidates, roughly
+constexpr std::int64_t kFewQueries = 6;         // below, rows in place are read one after another, unpacked
+constexpr std::int64_t kLook = 16;              // groups between looks at `wanted`
+constexpr std::int64_t kWindow = 64;            // groups between looks at how many documents passed
+constexpr std::int64_t kSparse = 16;            // where one row in so many is allowed, allowed rows are listed
 
 // One block of queries on its way through documents.
 struct QueryBlock {
   Rows<const float> queries;
-  std::int64_t first;  // number of the first query in the call
+  std::int64_t first;    // number of the first query in the call
+  std::size_t rung;      // which form it reads
+  std::int64_t passed;   // documents that passed a threshold, of all queries together
   Prepared prepared;
   std::vector<Candidates> best;
+  std::vector<ErrorOf> error_of;
+  // One a query: no document that scores less can be among the best; what the scan may be off in this group; both.
+  std::vector<float> floor, error, threshold;
 };
 
 class Search {
  public:
-  Search(const Documents& documents, const Request& request, const std::function<bool()>& wanted)
+  Search(const Documents& documents, const Request& request, const Listing& listing,
+         const std::function<bool()>& wanted)
       : documents_(documents),
         request_(request),
+        listing_(listing),
         wanted_(wanted),
         kernels_(kernels_of(request.level)),
-        count_(documents.packed != nullptr ? documents.packed->count : documents.rows.count),
-        dim_(documents.packed != nullptr ? documents.packed->dim : documents.rows.dim),
-        type_(documents.packed != nullptr ? documents.packed->type : kernels_.in_place),
+        dim_(documents.dim()),
+        exact_(request.answer == Answer::exact),
         kept_(request.answer == Answer::rescored ? request.k * request.overfetch : request.k) {
-    kept_ = std::clamp<std::int64_t>(kept_, 1, std::max<std::int64_t>(count_, 1));
+    kept_ = std::clamp<std::int64_t>(kept_, 1, std::max<std::int64_t>(listing.count(), 1));
+    if (documents.packed != nullptr) forms_.push_back({documents.packed->type, true});
+    if (exact_ && kernels_.in_place != Type::float32) forms_.push_back({kernels_.in_place, false});
+    if (exact_ || forms_.empty()) forms_.push_back({Type::float32, false});
+    // Rows elsewhere in memory are read whole; reading all codes beside them would be more.
+    if (exact_ && listing.listed() && forms_.front().held) forms_.erase(forms_.begin());
   }
-
-  std::int64_t count() const { return count_; }
 
   std::int64_t block_queries() const {
     const std::int64_t bytes = 8 * kept_ * static_cast<std::int64_t>(sizeof(Candidate));
@@ -49,50 +63,29 @@ class Search {
   }
 
   QueryBlock begin(Rows<const float> queries, std::int64_t first, std::int64_t number) const {
-    const float* dim_scale = documents_.packed != nullptr && !documents_.packed->dim_scale.empty()
-                                 ? documents_.packed->dim_scale.data()
-                                 : nullptr;
-    QueryBlock block{{queries.row(first), number, queries.dim, queries.stride}, first, {}, {}};
-    block.prepared = prepare(block.queries, type_, dim_scale);
-    block.best.assign(static_cast<std::size_t>(number), Candidates(kept_));
+    QueryBlock block{{queries.row(first), number, queries.dim, queries.stride}, first, 0, 0, {}, {}, {}, {}, {}, {}};
+    const auto count = static_cast<std::size_t>(number);
+    block.best.assign(count, Candidates(kept_));
+    block.floor.assign(count, -kInfinity);
+    block.error.assign(count, 0);
+    block.threshold.assign(count, -kInfinity);
     return block;
   }
 
-  std::int64_t groups() const { return (count_ + kGroup - 1) / kGroup; }
+  std::int64_t groups() const { return listing_.groups(); }
 
-  // Passes groups [first, last) of documents before a block of queries, in rising row order.
+  // Passes groups [first, last) of documents before a block of queries, in rising row order. The first form is left
+  // for the next where it rules out too little.
   void scan(QueryBlock& block, std::int64_t first, std::int64_t last) const {
-    if (documents_.packed == nullptr && block.queries.count < kFewQueries) return scan_rows(block, first, last);
-    std::vector<std::uint32_t> scratch;
-    if (documents_.packed == nullptr) scratch.resize(static_cast<std::size_t>(steps_of(type_, dim_) * kGroup + 16));
-    TileOut out;
-    for (std::int64_t number = first; number < last; ++number) {
-      if ((number - first) % kGroupsBetweenLooks == 0 && !wanted_()) return;
-      if (nobody_wants(block, number)) continue;
-      TileIn in{};
-      Distance distance{};
-      if (const Packed* packed = documents_.packed; packed != nullptr) {
-        in.group = packed->group(number);
-        distance = packed->distance[static_cast<std::size_t>(number)];
-        if (type_ == Type::int8) {
-          in.scale = packed->scale.data() + number * kGroup;
-          in.start = packed->start.data() + number * kGroup;
-        }
-      } else {
-        auto* aligned =
-            reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
-        const Rows<const float> rows = rows_of_group(number);
-        float squares[kGroup];
-        kernels_.pack(type_, rows.data, rows.stride, static_cast<int>(rows.count), dim_, aligned, squares);
-        float most = 0;
-        for (const float one : squares)
-          most = std::isnan(one) ? std::numeric_limits<float>::infinity() : std::max(most, one);
-        distance = distance_of_squares(type_, most, dim_);
-        in.group = aligned;
-      }
-      in.steps = steps_of(type_, dim_);
-      in.dim = dim_;
-      pass(block, number, in, distance, out);
+    for (block.rung = 0; first < last; ++block.rung) {
+      const Form form = forms_[block.rung];
+      if (!form.held && block.queries.count < kFewQueries) return scan_rows(block, first, last);
+      const auto scale = form.held ? documents_.packed->dim_scale.data() : nullptr;
+      block.prepared = prepare(block.queries, form.type, scale, kernels_);
+      block.error_of.clear();
+      for (const Distance query : block.prepared.distance)
+        block.error_of.push_back(error_of(rounding_of(form.type, dim_), query));
+      first = scan_groups(block, form, first, last);
     }
   }
 
@@ -100,145 +93,191 @@ class Search {
   void finish(QueryBlock& block, std::int64_t found, float* scores, std::int64_t* rows) const {
     for (std::int64_t q = 0; q < block.queries.count && wanted_(); ++q) {
       Candidates& best = block.best[static_cast<std::size_t>(q)];
-      if (request_.answer == Answer::exact) {
-        resolve(best, block.queries.row(q));
+      const float* query = block.queries.row(q);
+      if (exact_) {
+        resolve(best, query);
       } else {
         best.rank();
       }
       std::vector<Candidate> kept = best.kept();
-      if (request_.answer == Answer::rescored) {
-        for (Candidate& one : kept) one.low = kernels_.dot(block.queries.row(q), documents_.rows.row(one.row), dim_);
-        std::sort(kept.begin(), kept.end(), lower_bound_before);
-      }
+      if (request_.answer == Answer::rescored) score_again(query, kept);
       const std::int64_t at = (block.first + q) * found;
       for (std::int64_t i = 0; i < found; ++i) {
         const bool there = i < static_cast<std::int64_t>(kept.size());
-        scores[at + i] =
-            there ? static_cast<float>(kept[static_cast<std::size_t>(i)].low) : -std::numeric_limits<float>::infinity();
+        scores[at + i] = there ? static_cast<float>(kept[static_cast<std::size_t>(i)].low) : -kInfinity;
         rows[at + i] = there ? kept[static_cast<std::size_t>(i)].row : -1;
       }
     }
   }
 
  private:
-  Rows<const float> rows_of_group(std::int64_t number) const {
-    const std::int64_t row = number * kGroup;
-    return {documents_.rows.row(row), std::min<std::int64_t>(kGroup, count_ - row), dim_, documents_.rows.stride};
-  }
-
+  // Rows of a group that a query may find. Listed rows are allowed.
   std::uint64_t allowed(std::int64_t query, std::int64_t number) const {
-    const std::int64_t left = count_ - number * kGroup;
-    const std::uint64_t there = left >= kGroup ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
-    return request_.allowed.words == nullptr ? there
-                                             : there & request_.allowed.words[query * request_.allowed.stride + number];
+    const int count = listing_.rows_of_group(number);
+    const std::uint64_t there = count == kGroup ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+    if (request_.allowed.words == nullptr || listing_.listed()) return there;
+    return there & request_.allowed.words[query * request_.allowed.stride + number];
   }
 
   bool nobody_wants(const QueryBlock& block, std::int64_t number) const {
-    if (request_.allowed.words == nullptr) return false;
+    if (request_.allowed.words == nullptr || listing_.listed()) return false;
     if (request_.allowed.stride == 0) return allowed(0, number) == 0;
     for (std::int64_t q = 0; q < block.queries.count; ++q)
       if (allowed(block.first + q, number) != 0) return false;
     return true;
   }
 
+  // Gives the group at which this form was left, or `last`.
+  std::int64_t scan_groups(QueryBlock& block, Form form, std::int64_t first, std::int64_t last) const {
+    GroupReader reader(documents_, listing_, form, kernels_);
+    const bool may_leave = block.rung + 1 < forms_.size();
+    TileOut out;
+    block.passed = 0;
+    for (std::int64_t number = first; number < last; ++number) {
+      if ((number - first) % kLook == 0 && !wanted_()) return last;
+      if (may_leave && number > first && (number - first) % kWindow == 0) {
+        if (too_many(block, number)) return number;
+        block.passed = 0;
+      }
+      if (nobody_wants(block, number)) continue;
+      const Group group = reader.read(number);
+      for (std::size_t q = 0; q < block.floor.size(); ++q) {
+        block.error[q] = exact_ ? block.error_of[q](group.distance) : 0;
+        block.threshold[q] = exact_ ? threshold_below(block.floor[q], block.error[q]) : block.floor[q];
+      }
+      pass(block, form.type, reader.steps(), number, group, out);
+    }
+    return last;
+  }
+
+  // Whether so many documents passed that narrow arithmetic costs more than it saves: one in 64 beside those that have
+  // to pass at this place, where of `seen` documents each is among the best k with probability k / seen.
+  bool too_many(const QueryBlock& block, std::int64_t number) const {
+    const double window = static_cast<double>(kWindow * kGroup), seen = static_cast<double>(number * kGroup);
+    const double expected = window / 64 + 4 * static_cast<double>(kept_) * window / seen;
+    return static_cast<double>(block.passed) > expected * static_cast<double>(block.queries.count);
+  }
+
   // All queries of a block before one group, in tiles of nearly equal size: a last tile of one would be slow.
-  void pass(QueryBlock& block, std::int64_t number, TileIn& in, Distance distance, TileOut& out) const {
+  void pass(QueryBlock& block, Type type, std::int64_t steps, std::int64_t number, const Group& group,
+            TileOut& out) const {
     const std::int64_t queries = block.queries.count, tiles = (queries + kTileQueries - 1) / kTileQueries;
-    const Tile tile = kernels_.tile[static_cast<int>(type_)];
-    in.query_stride = block.prepared.stride;
-    float threshold[kTileQueries], error[kTileQueries];
-    in.threshold = threshold;
+    const Tile tile = kernels_.tile[static_cast<int>(type)];
+    TileIn in{nullptr, block.prepared.stride, group.words, steps, dim_, nullptr, group.scale, group.start, nullptr, {}};
+    const std::int64_t parts = kGroup * lane_bytes(type) / 64;  // cache lines a step
     for (std::int64_t t = 0; t < tiles; ++t) {
       const std::int64_t begin = queries * t / tiles, end = queries * (t + 1) / tiles;
-      for (std::int64_t q = begin; q < end; ++q) {
-        const auto one = static_cast<std::size_t>(q);
-        error[q - begin] = error_of(block, q, distance);
-        threshold[q - begin] = threshold_of(block.best[one], error[q - begin]);
-      }
       in.queries = block.prepared.words.data() + begin * block.prepared.stride;
-      if (type_ == Type::int8) in.query_scale = block.prepared.scale.data() + begin;
+      in.threshold = block.threshold.data() + begin;
+      in.query_scale = block.prepared.scale.data() + begin;
+      in.ahead = t < parts ? group.next + t * steps * 64 : group.words;
       tile(static_cast<int>(end - begin), in, out);
-      for (std::int64_t q = begin; q < end; ++q) {
-        std::uint64_t mask = out.masks[q - begin];
-        if (mask == 0) continue;
-        mask &= allowed(block.first + q, number);
-        for (; mask != 0; mask &= mask - 1) {
-          const int lane = std::countr_zero(mask);
-          admit(block, q, out.scores[q - begin][lane], error[q - begin], number * kGroup + lane);
-        }
-      }
+      for (std::int64_t q = begin; q < end; ++q)
+        if (out.masks[q - begin] != 0)
+          admit(block, q, number, out.masks[q - begin] & allowed(block.first + q, number), out.scores[q - begin]);
     }
   }
 
   // Few queries before rows in place: one row after another, so that memory is read as one stream.
   void scan_rows(QueryBlock& block, std::int64_t first, std::int64_t last) const {
     const int queries = static_cast<int>(block.queries.count);
+    block.prepared = prepare(block.queries, Type::float32, nullptr, kernels_);
+    ErrorOf error_of_query[kFewQueries];
+    for (int q = 0; q < queries; ++q)
+      error_of_query[q] =
+          error_of(rounding_of(Type::float32, dim_), block.prepared.distance[static_cast<std::size_t>(q)]);
     float scores[kFewQueries + 1];
     for (std::int64_t number = first; number < last; ++number) {
-      if ((number - first) % kGroupsBetweenLooks == 0 && !wanted_()) return;
+      if ((number - first) % kLook == 0 && !wanted_()) return;
       if (nobody_wants(block, number)) continue;
-      const Rows<const float> group = rows_of_group(number);
-      for (std::int64_t lane = 0; lane < group.count; ++lane) {
-        kernels_.row_dots(queries, block.queries.data, block.queries.stride, group.row(lane), dim_, scores);
-        const Distance length{0, norm_of_squares(scores[queries], dim_)};
+      for (int lane = 0; lane < listing_.rows_of_group(number); ++lane) {
+        const float* row = documents_.rows.row(listing_.row(number * kGroup + lane));
+        kernels_.row_dots(queries, block.queries.data, block.queries.stride, row, dim_, scores);
+        const Distance length{0, length_of_squares(scores[queries], dim_)};
         for (std::int64_t q = 0; q < queries; ++q) {
-          const float error = error_of(block, q, length);
-          const Candidates& best = block.best[static_cast<std::size_t>(q)];
-          if (scores[q] < threshold_of(best, error) || (allowed(block.first + q, number) >> lane & 1) == 0) continue;
-          admit(block, q, scores[q], error, number * kGroup + lane);
+          const auto one = static_cast<std::size_t>(q);
+          const float error = exact_ ? error_of_query[one](length) : 0;
+          const float threshold = exact_ ? threshold_below(block.floor[one], error) : block.floor[one];
+          if (scores[q] < threshold || (allowed(block.first + q, number) >> lane & 1) == 0) continue;
+          block.error[one] = error;
+          admit(block, q, number, std::uint64_t{1} << lane, scores + q - lane);
         }
       }
     }
   }
 
-  float error_of(const QueryBlock& block, std::int64_t q, Distance distance) const {
-    if (request_.answer != Answer::exact) return 0;
-    return error_bound(rounding_of(type_, dim_), block.prepared.distance[static_cast<std::size_t>(q)], distance);
-  }
-
-  float threshold_of(const Candidates& best, float error) const {
-    const double floor = best.floor();
-    if (request_.answer == Answer::exact) return threshold_below(static_cast<float>(floor), error);
-    // Rows come in rising order: a score equal to the k-th has no chance any more.
-    const float low = static_cast<float>(floor);
-    return std::isinf(low) ? low : std::nextafter(low, std::numeric_limits<float>::infinity());
-  }
-
-  void admit(QueryBlock& block, std::int64_t q, float score, float error, std::int64_t row) const {
-    Candidates& best = block.best[static_cast<std::size_t>(q)];
-    if (request_.answer != Answer::exact) {
-      if (!std::isnan(score) || std::isinf(best.floor())) best.insert(score, score, row);
-      return;
+  // Takes in the documents of a group whose bits are set.
+  void admit(QueryBlock& block, std::int64_t q, std::int64_t number, std::uint64_t mask, const float* scores) const {
+    const auto one = static_cast<std::size_t>(q);
+    Candidates& best = block.best[one];
+    const double error = static_cast<double>(block.error[one]);
+    block.passed += std::popcount(mask);
+    for (; mask != 0; mask &= mask - 1) {
+      const int lane = std::countr_zero(mask);
+      const double score = static_cast<double>(scores[lane]);
+      const std::int64_t row = listing_.row(number * kGroup + lane);
+      if (!exact_) {
+        if (!std::isnan(score) || std::isinf(best.floor())) best.insert(score, score, row);
+        continue;
+      }
+      double low = score - error, high = score + error;
+      if (!std::isfinite(low) || !std::isfinite(high))
+        low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
+      best.insert(low, high, row);
+      if (best.crowded()) resolve(best, block.queries.row(q));
     }
-    constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    double low = static_cast<double>(score) - static_cast<double>(error);
-    double high = static_cast<double>(score) + static_cast<double>(error);
-    if (!std::isfinite(low) || !std::isfinite(high)) low = -kInfinity, high = kInfinity;
-    best.insert(low, high, row);
-    if (best.crowded()) resolve(best, block.queries.row(q));
+    const float floor = static_cast<float>(best.floor());
+    // Without bounds a score equal to the k-th has no chance any more: rows come in rising order.
+    block.floor[one] = exact_ || std::isinf(floor) ? floor : std::nextafter(floor, kInfinity);
+  }
+
+  void fetch(const float* row) const {
+    for (std::int64_t i = 0; i < dim_; i += 16) __builtin_prefetch(row + i, 0, 2);
   }
 
   void resolve(Candidates& best, const float* query) const {
     best.resolve([&](std::int64_t row) { return kernels_.dot(query, documents_.rows.row(row), dim_); },
-                 [&](std::int64_t row) { __builtin_prefetch(documents_.rows.row(row)); });
+                 [&](std::int64_t row) { fetch(documents_.rows.row(row)); });
+  }
+
+  void score_again(const float* query, std::vector<Candidate>& kept) const {
+    constexpr std::size_t kAhead = 3;
+    std::vector<float> wide(documents_.rows.data == nullptr ? static_cast<std::size_t>(dim_) : 0);
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      const float* row = documents_.rows.row(kept[i].row);
+      if (documents_.rows.data != nullptr) {
+        if (i + kAhead < kept.size()) fetch(documents_.rows.row(kept[i + kAhead].row));
+      } else {
+        widen(kept[i].row, wide);
+        row = wide.data();
+      }
+      kept[i].low = kernels_.dot(query, row, dim_);
+    }
+    std::sort(kept.begin(), kept.end(), lower_bound_before);
+  }
+
+  void widen(std::int64_t number, std::vector<float>& wide) const {
+    const std::uint16_t* row = documents_.halves.row(number);
+    for (std::size_t i = 0; i < wide.size(); ++i)
+      wide[i] = documents_.halves_type == Type::bfloat16 ? from_bfloat16(row[i]) : from_float16(row[i]);
   }
 
   const Documents& documents_;
   const Request& request_;
+  const Listing& listing_;
   const std::function<bool()>& wanted_;
   Kernels kernels_;
-  std::int64_t count_, dim_;
-  Type type_;
+  std::int64_t dim_;
+  bool exact_;
   std::int64_t kept_;
+  std::vector<Form> forms_;  // tried in this order
 };
 
-}  // namespace
-
-void search_topk(Rows<const float> queries, const Documents& documents, const Request& request, float* scores,
-                 std::int64_t* rows, const std::function<bool()>& wanted) {
-  const Search search(documents, request, wanted);
-  const std::int64_t found = std::min(request.k, search.count());
-  if (found == 0 || queries.count == 0) return;
+// One listing before many queries.
+void search_listing(Rows<const float> queries, const Documents& documents, const Request& request,
+                    const Listing& listing, std::int64_t found, float* scores, std::int64_t* rows,
+                    const std::function<bool()>& wanted) {
+  const Search search(documents, request, listing, wanted);
   const std::int64_t threads = request.threads;
   if (queries.count >= 2 * kTileQueries * threads || threads == 1) {  // many queries: each thread takes blocks of them
     const std::int64_t most = std::min(search.block_queries(), (queries.count + threads - 1) / threads);
@@ -263,6 +302,41 @@ void search_topk(Rows<const float> queries, const Documents& documents, const Re
   for (std::size_t q = 0; q < all.best.size(); ++q)
     for (std::size_t run = 1; run < blocks.size(); ++run) all.best[q].merge(blocks[run].best[q]);
   search.finish(all, found, scores, rows);
+}
+
+std::int64_t bits_set(const std::uint64_t* words, std::int64_t count) {
+  std::int64_t set = 0;
+  for (std::int64_t i = 0; i < count; ++i) set += std::popcount(words[i]);
+  return set;
+}
+
+Listing listing_of(const std::uint64_t* words, std::int64_t count) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t i = 0; i < count; ++i)
+    for (std::uint64_t mask = words[i]; mask != 0; mask &= mask - 1) rows.push_back(i * kGroup + std::countr_zero(mask));
+  return Listing(std::move(rows));
+}
+
+}  // namespace
+
+void search_topk(Rows<const float> queries, const Documents& documents, const Request& request, float* scores,
+                 std::int64_t* rows, const std::function<bool()>& wanted) {
+  const std::int64_t count = documents.count(), found = std::min(request.k, count);
+  if (found == 0 || queries.count == 0) return;
+  const Allowed& allowed = request.allowed;
+  const std::int64_t words = (count + kGroup - 1) / kGroup, filters = allowed.stride == 0 ? 1 : queries.count;
+  if (allowed.words != nullptr && bits_set(allowed.words, words * filters) * kSparse <= count * filters) {
+    if (allowed.stride == 0)
+      return search_listing(queries, documents, request, listing_of(allowed.words, words), found, scores, rows, wanted);
+    Request alone = request;
+    alone.threads = 1;
+    return parallel(queries.count, request.threads, [&](std::int64_t q) {
+      search_listing({queries.row(q), 1, queries.dim, queries.stride}, documents, alone,
+                     listing_of(allowed.words + q * allowed.stride, words), found, scores + q * found, rows + q * found,
+                     wanted);
+    });
+  }
+  search_listing(queries, documents, request, Listing(count), found, scores, rows, wanted);
 }
 
 }  // namespace leafkit

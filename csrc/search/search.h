@@ -10,10 +10,15 @@
 
 namespace leafkit {
 
-// What is searched. At least one of the two is there.
+// What is searched. Rows or codes are there, or both.
 struct Documents {
-  Rows<const float> rows;  // data is null where only codes are held
-  const Packed* packed;    // null: rows are packed as they are scanned
+  Rows<const float> rows;            // data is null where only codes are held
+  const Packed* packed;              // null: rows are read, and packed as they are scanned
+  Rows<const std::uint16_t> halves;  // rows to score again from, where `rows` has none
+  Type halves_type;                  // bfloat16 or float16
+
+  std::int64_t count() const { return packed != nullptr ? packed->count : rows.count; }
+  std::int64_t dim() const { return packed != nullptr ? packed->dim : rows.dim; }
 };
 
 // Rows that may be found: bit d % 64 of word d / 64. `stride` words from one query to the next, 0 where all share one.

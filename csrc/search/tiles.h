@@ -10,6 +10,7 @@
 //   binary    32                  32 sign bits
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace leafkit {
@@ -18,6 +19,7 @@ enum class Type { float32, bfloat16, float16, int8, binary };
 constexpr int kTypes = 5;
 constexpr int kGroup = 64;       // documents
 constexpr int kTileQueries = 6;  // at most, at once: 24 sums of 16 lanes, 4 documents and a query in 32 registers
+constexpr int kPart = 16;        // rows transposed at once
 
 constexpr std::int64_t dims_per_step(Type type) {
   return type == Type::binary ? 32 : type == Type::int8 ? 4 : type == Type::bfloat16 ? 2 : 1;
@@ -36,6 +38,7 @@ struct TileIn {
   const float* scale;         // int8: one a document
   const std::int32_t* start;  // int8: -128 times the sum of a document's codes
   const float* threshold;     // one a query
+  const std::byte* ahead;     // `steps` cache lines that will be wanted soon, fetched on the way
 };
 
 // masks[q] bit d: the score of query q and document d is not below the query's threshold (NaN is not). scores[q] is
@@ -47,13 +50,21 @@ struct TileOut {
 
 using Tile = void (*)(int queries, const TileIn& in, TileOut& out);
 
+// What is known of a row and its form: |row - form|^2 and |form|^2, summed in float32; for int8 the scale and the sum of
+// the codes.
+struct Encoded {
+  float residual, norm, scale;
+  std::int32_t code_sum;
+};
+
 struct Kernels {
   Type in_place;  // what float32 documents become that are packed as they are scanned
   Tile tile[kTypes];
-  // Packs `count` <= 64 rows of float32 into a group of float32 or bfloat16, zeros in the lanes behind them. squares:
-  // |d'|^2 of every lane, summed in float32.
-  void (*pack)(Type type, const float* rows, std::int64_t stride, int count, std::int64_t dim, void* group,
-               float* squares);
+  // Writes the words of one row, whole cache lines. float16: two dimensions a word, as bfloat16. int8: the scale of every
+  // dimension, or null: the row's own.
+  Encoded (*encode)(Type type, const float* row, std::int64_t dim, const float* dim_scale, std::uint32_t* words);
+  // 16 rows of words become one quarter of a group: word `step` of row r goes to group[step * 64 + r].
+  void (*transpose)(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group);
   // The inner product of two float32 vectors, summed without rounding but the last: double-double in fixed lanes.
   double (*dot)(const float* a, const float* b, std::int64_t dim);
   // Inner products of `queries` float32 vectors with one row, and behind them the row's with itself, in float32.

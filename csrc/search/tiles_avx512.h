@@ -57,6 +57,7 @@ template <class Type, int Q>
   unrolled<Q>([&](auto q)
                   LEAFKIT_INLINE { unrolled<4>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::begin(in, d); }); });
   for (std::int64_t i = 0; i < in.steps; ++i) {
+    _mm_prefetch(reinterpret_cast<const char*>(in.ahead + 64 * i), _MM_HINT_T1);
     decltype(Type::document(in, i, 0)) document[4];
     unrolled<4>([&](auto d) LEAFKIT_INLINE { document[d] = Type::document(in, i, d); });
     unrolled<Q>([&](auto q) LEAFKIT_INLINE {

@@ -136,7 +136,7 @@ class Search {
     for (std::int64_t number = first; number < last; ++number) {
       if ((number - first) % kLook == 0 && !wanted_()) return last;
       if (may_leave && number > first && (number - first) % kWindow == 0) {
-        if (too_many(block, number)) return number;
+        if (too_many(block, number - first)) return number;
         block.passed = 0;
       }
       if (nobody_wants(block, number)) continue;
@@ -150,11 +150,12 @@ class Search {
     return last;
   }
 
-  // Whether so many documents passed that narrow arithmetic costs more than it saves: one in 64 beside those that have
-  // to pass at this place, where of `seen` documents each is among the best k with probability k / seen.
-  bool too_many(const QueryBlock& block, std::int64_t number) const {
-    const double window = static_cast<double>(kWindow * kGroup), seen = static_cast<double>(number * kGroup);
-    const double expected = window / 64 + 4 * static_cast<double>(kept_) * window / seen;
+  // Whether so many of the last window's documents passed that narrow arithmetic costs more than it saves: one in 8,
+  // beside those that have to pass, since of `seen` documents each is among the best k with probability k / seen.
+  bool too_many(const QueryBlock& block, std::int64_t groups) const {
+    if (groups == kWindow) return false;  // thresholds are rising yet
+    const double window = static_cast<double>(kWindow * kGroup), seen = static_cast<double>(groups * kGroup);
+    const double expected = window / 8 + 4 * static_cast<double>(kept_) * window / seen;
     return static_cast<double>(block.passed) > expected * static_cast<double>(block.queries.count);
   }
 

@@ -211,36 +211,32 @@ double dot(const float* a, const float* b, std::int64_t dim) {
   return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
 }
 
-// One row before one query; before the first also before itself, while it is read from memory.
-template <bool Itself>
-[[gnu::always_inline]] inline void product(const float* query, const float* row, std::int64_t dim, float* out,
-                                           float* itself) {
+// Four sums of each kind: one alone would wait for its own addition. What comes later in memory is fetched.
+float row_dot(const float* query, const float* row, std::int64_t dim, float* itself) {
+  constexpr std::int64_t kAhead = 2048;  // floats
   __m256 sum[4] = {}, square[4] = {};
   std::int64_t i = 0;
   for (; i + 32 <= dim; i += 32)
     unrolled<4>([&](auto s) LEAFKIT_INLINE {
       const __m256 value = _mm256_loadu_ps(row + i + 8 * s);
+      if (s % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(row + i + 8 * s + kAhead), _MM_HINT_T1);
       sum[s] = _mm256_fmadd_ps(_mm256_loadu_ps(query + i + 8 * s), value, sum[s]);
-      if (Itself) square[s] = _mm256_fmadd_ps(value, value, square[s]);
+      square[s] = _mm256_fmadd_ps(value, value, square[s]);
     });
-  *out = total(sum);
-  if (Itself) *itself = total(square);
+  float out = total(sum);
+  *itself = total(square);
   for (; i < dim; ++i) {
-    *out += query[i] * row[i];
-    if (Itself) *itself += row[i] * row[i];
+    out += query[i] * row[i];
+    *itself += row[i] * row[i];
   }
-}
-
-void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
-  product<true>(query, row, dim, out, out + queries);
-  for (int q = 1; q < queries; ++q) product<false>(query + q * stride, row, dim, out + q, nullptr);
+  return out;
 }
 
 }  // namespace
 
 const Kernels kKernelsAvx2 = {
     Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &encode, &transpose,
-    &dot, &row_dots,
+    &dot, &row_dot,
 };
 
 }  // namespace leafkit

@@ -120,42 +120,36 @@ double dot(const float* a, const float* b, std::int64_t dim) {
   return total - total == 0 ? total + rest : total;
 }
 
-// One row before one query; before the first also before itself, while it is read from memory. Four sums at once: one
-// alone would wait for its own addition.
-template <bool Itself>
-[[gnu::always_inline]] inline void product(const float* query, const float* row, std::int64_t dim, float* out,
-                                           float* itself) {
+// Four sums of each kind: one alone would wait for its own addition. What comes later in memory is fetched.
+float row_dot(const float* query, const float* row, std::int64_t dim, float* itself) {
+  constexpr std::int64_t kAhead = 2048;  // floats
   __m512 sum[4] = {}, square[4] = {};
   std::int64_t i = 0;
   for (; i + 64 <= dim; i += 64)
     unrolled<4>([&](auto s) LEAFKIT_INLINE {
       const __m512 value = _mm512_loadu_ps(row + i + 16 * s);
+      _mm_prefetch(reinterpret_cast<const char*>(row + i + 16 * s + kAhead), _MM_HINT_T1);
       sum[s] = _mm512_fmadd_ps(_mm512_loadu_ps(query + i + 16 * s), value, sum[s]);
-      if (Itself) square[s] = _mm512_fmadd_ps(value, value, square[s]);
+      square[s] = _mm512_fmadd_ps(value, value, square[s]);
     });
   for (; i < dim; i += 16) {
     const __mmask16 mask = static_cast<__mmask16>(dim - i < 16 ? (1u << (dim - i)) - 1u : 0xffffu);
     const __m512 value = _mm512_maskz_loadu_ps(mask, row + i);
     sum[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, query + i), value, sum[0]);
-    if (Itself) square[0] = _mm512_fmadd_ps(value, value, square[0]);
+    square[0] = _mm512_fmadd_ps(value, value, square[0]);
   }
   const auto total = [](const __m512(&four)[4]) LEAFKIT_INLINE {
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(four[0], four[1]), _mm512_add_ps(four[2], four[3])));
   };
-  *out = total(sum);
-  if (Itself) *itself = total(square);
-}
-
-void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
-  product<true>(query, row, dim, out, out + queries);
-  for (int q = 1; q < queries; ++q) product<false>(query + q * stride, row, dim, out + q, nullptr);
+  *itself = total(square);
+  return total(sum);
 }
 
 }  // namespace
 
 const Kernels kKernelsAvx512 = {
     Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &encode, &transpose,
-    &dot, &row_dots,
+    &dot, &row_dot,
 };
 
 }  // namespace leafkit

@@ -81,14 +81,14 @@ double dot(const float* a, const float* b, std::int64_t dim) {
   return std::isfinite(high) ? high + low : high;
 }
 
-void row_dots(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim, float* out) {
-  for (int q = 0; q < queries; ++q) {
-    float sum = 0;
-    for (std::int64_t i = 0; i < dim; ++i) sum += query[q * stride + i] * row[i];
-    out[q] = sum;
+float row_dot(const float* query, const float* row, std::int64_t dim, float* itself) {
+  float sum = 0;
+  *itself = 0;
+  for (std::int64_t i = 0; i < dim; ++i) {
+    sum += query[i] * row[i];
+    *itself += row[i] * row[i];
   }
-  out[queries] = 0;
-  for (std::int64_t i = 0; i < dim; ++i) out[queries] += row[i] * row[i];
+  return sum;
 }
 
 }  // namespace
@@ -99,7 +99,7 @@ const Kernels kKernelsScalar = {
     &encode,
     &transpose,
     &dot,
-    &row_dots,
+    &row_dot,
 };
 
 }  // namespace leafkit

@@ -19,7 +19,6 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kMostQueries = 1024;  // of a block: prepared, they stay in L2 or close to it
 constexpr std::int64_t kQueryBytes = 32 << 20;  // of a block's candidates, roughly
-constexpr std::int64_t kFewQueries = 6;         // below, rows in place are read one after another, unpacked
 constexpr std::int64_t kLook = 16;              // groups between looks at `wanted`
 constexpr std::int64_t kWindow = 64;            // groups between looks at how many documents passed
 constexpr std::int64_t kSparse = 16;            // where one row in so many is allowed, allowed rows are listed
@@ -79,7 +78,7 @@ class Search {
   void scan(QueryBlock& block, std::int64_t first, std::int64_t last) const {
     for (block.rung = 0; first < last; ++block.rung) {
       const Form form = forms_[block.rung];
-      if (!form.held && block.queries.count < kFewQueries) return scan_rows(block, first, last);
+      if (!form.held && block.queries.count == 1) return scan_rows(block, first, last);
       const auto scale = form.held ? documents_.packed->dim_scale.data() : nullptr;
       block.prepared = prepare(block.queries, form.type, scale, kernels_);
       block.error_of.clear();
@@ -179,30 +178,23 @@ class Search {
     }
   }
 
-  // Few queries before rows in place: one row after another, so that memory is read as one stream.
+  // One query before rows in place: one row after another, as they lie in memory.
   void scan_rows(QueryBlock& block, std::int64_t first, std::int64_t last) const {
-    const int queries = static_cast<int>(block.queries.count);
+    const float* query = block.queries.row(0);
     block.prepared = prepare(block.queries, Type::float32, nullptr, kernels_);
-    ErrorOf error_of_query[kFewQueries];
-    for (int q = 0; q < queries; ++q)
-      error_of_query[q] =
-          error_of(rounding_of(Type::float32, dim_), block.prepared.distance[static_cast<std::size_t>(q)]);
-    float scores[kFewQueries + 1];
+    const ErrorOf error_of_query = error_of(rounding_of(Type::float32, dim_), block.prepared.distance[0]);
+    float scores[kGroup];
     for (std::int64_t number = first; number < last; ++number) {
       if ((number - first) % kLook == 0 && !wanted_()) return;
-      if (nobody_wants(block, number)) continue;
-      for (int lane = 0; lane < listing_.rows_of_group(number); ++lane) {
+      const std::uint64_t wanted = allowed(block.first, number);
+      for (int lane = 0; wanted >> lane != 0; ++lane) {
         const float* row = documents_.rows.row(listing_.row(number * kGroup + lane));
-        kernels_.row_dots(queries, block.queries.data, block.queries.stride, row, dim_, scores);
-        const Distance length{0, length_of_squares(scores[queries], dim_)};
-        for (std::int64_t q = 0; q < queries; ++q) {
-          const auto one = static_cast<std::size_t>(q);
-          const float error = exact_ ? error_of_query[one](length) : 0;
-          const float threshold = exact_ ? threshold_below(block.floor[one], error) : block.floor[one];
-          if (scores[q] < threshold || (allowed(block.first + q, number) >> lane & 1) == 0) continue;
-          block.error[one] = error;
-          admit(block, q, number, std::uint64_t{1} << lane, scores + q - lane);
-        }
+        float squares;
+        scores[lane] = kernels_.row_dot(query, row, dim_, &squares);
+        block.error[0] = exact_ ? error_of_query({0, length_of_squares(squares, dim_)}) : 0;
+        const float threshold = exact_ ? threshold_below(block.floor[0], block.error[0]) : block.floor[0];
+        if (!(scores[lane] < threshold)) admit(block, 0, number, wanted & std::uint64_t{1} << lane, scores);
+        if (lane == kGroup - 1) break;
       }
     }
   }

@@ -67,9 +67,8 @@ struct Kernels {
   void (*transpose)(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group);
   // The inner product of two float32 vectors, summed without rounding but the last: double-double in fixed lanes.
   double (*dot)(const float* a, const float* b, std::int64_t dim);
-  // Inner products of `queries` float32 vectors with one row, and behind them the row's with itself, in float32.
-  void (*row_dots)(int queries, const float* query, std::int64_t stride, const float* row, std::int64_t dim,
-                   float* out);
+  // A query's inner product with a row, and the row's with itself, in float32.
+  float (*row_dot)(const float* query, const float* row, std::int64_t dim, float* itself);
 };
 
 extern const Kernels kKernelsScalar;

@@ -96,25 +96,39 @@ void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t ste
   }
 }
 
-double dot(const float* a, const float* b, std::int64_t dim) {
+// A sum in two parts: what the additions lost (Knuth's two-sum) beside it.
+struct Pair {
   __m512d high = _mm512_setzero_pd(), low = _mm512_setzero_pd();
-  for (std::int64_t i = 0; i < dim; i += 8) {
-    const __mmask8 mask = static_cast<__mmask8>(dim - i < 8 ? (1u << (dim - i)) - 1u : 0xffu);
-    const __m512d x = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, a + i));
-    const __m512d y = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, b + i));
-    const __m512d product = _mm512_mul_pd(x, y), sum = _mm512_add_pd(high, product), part = _mm512_sub_pd(sum, high);
-    const __m512d lost = _mm512_add_pd(_mm512_sub_pd(high, _mm512_sub_pd(sum, part)), _mm512_sub_pd(product, part));
-    low = _mm512_add_pd(low, lost);
+  [[gnu::always_inline]] void add(__m512d term) {
+    const __m512d sum = _mm512_add_pd(high, term), part = _mm512_sub_pd(sum, high);
+    low = _mm512_add_pd(low, _mm512_add_pd(_mm512_sub_pd(high, _mm512_sub_pd(sum, part)), _mm512_sub_pd(term, part)));
     high = sum;
   }
+};
+
+double dot(const float* a, const float* b, std::int64_t dim) {
+  Pair sum[2];  // one alone would wait for its own addition
+  const auto product = [&](std::int64_t i, __mmask8 mask) LEAFKIT_INLINE {
+    return _mm512_mul_pd(_mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, a + i)),
+                         _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, b + i)));
+  };
+  std::int64_t i = 0;
+  for (; i + 16 <= dim; i += 16) {
+    sum[0].add(product(i, 0xff));
+    sum[1].add(product(i + 8, 0xff));
+  }
+  for (; i < dim; i += 8) sum[0].add(product(i, static_cast<__mmask8>(dim - i < 8 ? (1u << (dim - i)) - 1u : 0xffu)));
+  const __m512d lost = _mm512_add_pd(sum[0].low, sum[1].low);
+  sum[0].low = _mm512_setzero_pd();
+  sum[0].add(sum[1].high);
   alignas(64) double highs[8], lows[8];
-  _mm512_store_pd(highs, high);
-  _mm512_store_pd(lows, low);
+  _mm512_store_pd(highs, sum[0].high);
+  _mm512_store_pd(lows, _mm512_add_pd(lost, sum[0].low));
   double total = 0, rest = 0;
-  for (int i = 0; i < 8; ++i) {
-    const double sum = total + highs[i], part = sum - total;
-    rest += (total - (sum - part)) + (highs[i] - part) + lows[i];
-    total = sum;
+  for (int lane = 0; lane < 8; ++lane) {
+    const double more = total + highs[lane], part = more - total;
+    rest += (total - (more - part)) + (highs[lane] - part) + lows[lane];
+    total = more;
   }
   // A sum that is not finite has lost its rest to NaN.
   return total - total == 0 ? total + rest : total;

@@ -19,6 +19,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kMostQueries = 1024;  // of a block: prepared, they stay in L2 or close to it
 constexpr std::int64_t kQueryBytes = 32 << 20;  // of a block's candidates, roughly
+constexpr std::int64_t kCandidateBytes = 20;  // with its key
 constexpr std::int64_t kLook = 16;              // groups between looks at `wanted`
 constexpr std::int64_t kWindow = 64;            // groups between looks at how many documents passed
 constexpr std::int64_t kSparse = 16;            // where one row in so many is allowed, allowed rows are listed
@@ -57,14 +58,14 @@ class Search {
   }
 
   std::int64_t block_queries() const {
-    const std::int64_t bytes = 8 * kept_ * static_cast<std::int64_t>(sizeof(Candidate));
+    const std::int64_t bytes = 8 * kept_ * kCandidateBytes;
     return std::clamp<std::int64_t>(kQueryBytes / std::max<std::int64_t>(bytes, 1), 6, kMostQueries);
   }
 
   QueryBlock begin(Rows<const float> queries, std::int64_t first, std::int64_t number) const {
     QueryBlock block{{queries.row(first), number, queries.dim, queries.stride}, first, 0, 0, {}, {}, {}, {}, {}, {}};
     const auto count = static_cast<std::size_t>(number);
-    block.best.assign(count, Candidates(kept_));
+    block.best.assign(count, Candidates(kept_, exact_));
     block.floor.assign(count, -kInfinity);
     block.error.assign(count, 0);
     block.threshold.assign(count, -kInfinity);
@@ -93,17 +94,13 @@ class Search {
     for (std::int64_t q = 0; q < block.queries.count && wanted_(); ++q) {
       Candidates& best = block.best[static_cast<std::size_t>(q)];
       const float* query = block.queries.row(q);
-      if (exact_) {
-        resolve(best, query);
-      } else {
-        best.rank();
-      }
-      std::vector<Candidate> kept = best.kept();
+      if (exact_) resolve(best, query);
+      std::vector<Scored>& kept = best.ranked();
       if (request_.answer == Answer::rescored) score_again(query, kept);
       const std::int64_t at = (block.first + q) * found;
       for (std::int64_t i = 0; i < found; ++i) {
         const bool there = i < static_cast<std::int64_t>(kept.size());
-        scores[at + i] = there ? static_cast<float>(kept[static_cast<std::size_t>(i)].low) : -kInfinity;
+        scores[at + i] = there ? static_cast<float>(kept[static_cast<std::size_t>(i)].score) : -kInfinity;
         rows[at + i] = there ? kept[static_cast<std::size_t>(i)].row : -1;
       }
     }
@@ -154,7 +151,7 @@ class Search {
   bool too_many(const QueryBlock& block, std::int64_t groups) const {
     if (groups == kWindow) return false;  // thresholds are rising yet
     const double window = static_cast<double>(kWindow * kGroup), seen = static_cast<double>(groups * kGroup);
-    const double expected = window / 8 + 4 * static_cast<double>(kept_) * window / seen;
+    const double expected = window / 1 + 4 * static_cast<double>(kept_) * window / seen;
     return static_cast<double>(block.passed) > expected * static_cast<double>(block.queries.count);
   }
 
@@ -203,24 +200,15 @@ class Search {
   void admit(QueryBlock& block, std::int64_t q, std::int64_t number, std::uint64_t mask, const float* scores) const {
     const auto one = static_cast<std::size_t>(q);
     Candidates& best = block.best[one];
-    const double error = static_cast<double>(block.error[one]);
     block.passed += std::popcount(mask);
     for (; mask != 0; mask &= mask - 1) {
       const int lane = std::countr_zero(mask);
-      const double score = static_cast<double>(scores[lane]);
-      const std::int64_t row = listing_.row(number * kGroup + lane);
-      if (!exact_) {
-        if (!std::isnan(score) || std::isinf(best.floor())) best.insert(score, score, row);
-        continue;
-      }
-      double low = score - error, high = score + error;
-      if (!std::isfinite(low) || !std::isfinite(high))
-        low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
-      best.insert(low, high, row);
+      if (!exact_ && std::isnan(scores[lane]) && best.floor() > -kInfinity) continue;
+      best.insert(scores[lane], block.error[one], listing_.row(number * kGroup + lane));
       if (best.crowded()) resolve(best, block.queries.row(q));
     }
-    const float floor = static_cast<float>(best.floor());
     // Without bounds a score equal to the k-th has no chance any more: rows come in rising order.
+    const float floor = best.floor();
     block.floor[one] = exact_ || std::isinf(floor) ? floor : std::nextafter(floor, kInfinity);
   }
 
@@ -233,7 +221,7 @@ class Search {
                  [&](std::int64_t row) { fetch(documents_.rows.row(row)); });
   }
 
-  void score_again(const float* query, std::vector<Candidate>& kept) const {
+  void score_again(const float* query, std::vector<Scored>& kept) const {
     constexpr std::size_t kAhead = 3;
     std::vector<float> wide(documents_.rows.data == nullptr ? static_cast<std::size_t>(dim_) : 0);
     for (std::size_t i = 0; i < kept.size(); ++i) {
@@ -244,9 +232,9 @@ class Search {
         widen(kept[i].row, wide);
         row = wide.data();
       }
-      kept[i].low = kernels_.dot(query, row, dim_);
+      kept[i].score = kernels_.dot(query, row, dim_);
     }
-    std::sort(kept.begin(), kept.end(), lower_bound_before);
+    std::sort(kept.begin(), kept.end(), ranks_before);
   }
 
   void widen(std::int64_t number, std::vector<float>& wide) const {

@@ -20,7 +20,7 @@ constexpr int kLanes = 16;
 // 16 values, those past the last being `otherwise`. Rows are mostly read one after another: what comes later is fetched.
 [[gnu::always_inline]] inline Floats load_floats(const float* from, std::int64_t left, float otherwise = 0) {
   constexpr std::int64_t kAhead = 2048;  // floats
-  __builtin_prefetch(from + kAhead, 0, 2);
+  __builtin_prefetch(from + kAhead, 0, 3);
   Floats out;
   if (left >= kLanes) {
     std::memcpy(&out, from, sizeof out);

@@ -219,7 +219,7 @@ float row_dot(const float* query, const float* row, std::int64_t dim, float* its
   for (; i + 32 <= dim; i += 32)
     unrolled<4>([&](auto s) LEAFKIT_INLINE {
       const __m256 value = _mm256_loadu_ps(row + i + 8 * s);
-      if (s % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(row + i + 8 * s + kAhead), _MM_HINT_T1);
+      if (s % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(row + i + 8 * s + kAhead), _MM_HINT_T0);
       sum[s] = _mm256_fmadd_ps(_mm256_loadu_ps(query + i + 8 * s), value, sum[s]);
       square[s] = _mm256_fmadd_ps(value, value, square[s]);
     });

@@ -142,7 +142,7 @@ float row_dot(const float* query, const float* row, std::int64_t dim, float* its
   for (; i + 64 <= dim; i += 64)
     unrolled<4>([&](auto s) LEAFKIT_INLINE {
       const __m512 value = _mm512_loadu_ps(row + i + 16 * s);
-      _mm_prefetch(reinterpret_cast<const char*>(row + i + 16 * s + kAhead), _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(row + i + 16 * s + kAhead), _MM_HINT_T0);
       sum[s] = _mm512_fmadd_ps(_mm512_loadu_ps(query + i + 16 * s), value, sum[s]);
       square[s] = _mm512_fmadd_ps(value, value, square[s]);
     });

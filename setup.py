@@ -18,10 +18,12 @@ from setuptools.command.build_ext import build_ext
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+NARROW = [*AVX512, "-mavx512bf16", "-mavx512vnni", "-mavx512vpopcntdq"]
 LEVEL_FLAGS = {
     "level_avx2.cpp": AVX2,
     "level_avx512.cpp": AVX512,
-    "level_avx512_narrow.cpp": [*AVX512, "-mavx512bf16", "-mavx512vnni", "-mavx512vpopcntdq"],
+    "level_avx512_narrow.cpp": NARROW,
+    "level_amx.cpp": [*NARROW, "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
 
 

@@ -6,7 +6,7 @@
 
 namespace leafkit {
 
-enum class Level { scalar, avx2, avx512 };
+enum class Level { scalar, avx2, avx512, amx };  // each has what stands before it
 
 const char* name_of(Level level);
 // Levels that were compiled and that CPU and operating system support, best first.

@@ -12,7 +12,7 @@ namespace {
 
 const LossKernels& kernels(Level level) {
 #ifdef LEAFKIT_X86
-  if (level == Level::avx512) return kLossAvx512;
+  if (level >= Level::avx512) return kLossAvx512;
   if (level == Level::avx2) return kLossAvx2;
 #endif
   (void)level;

@@ -126,20 +126,7 @@ template <class Type, int Q>
 
 template <class Type>
 void tile(int queries, const TileIn& in, TileOut& out) {
-  switch (queries) {
-    case 1:
-      return tile_of<Type, 1>(in, out);
-    case 2:
-      return tile_of<Type, 2>(in, out);
-    case 3:
-      return tile_of<Type, 3>(in, out);
-    case 4:
-      return tile_of<Type, 4>(in, out);
-    case 5:
-      return tile_of<Type, 5>(in, out);
-    default:
-      return tile_of<Type, 6>(in, out);
-  }
+  as_constant<kTileQueries>(queries, [&](auto count) { tile_of<Type, count>(in, out); });
 }
 
 // Rows of 8 floats become columns.
@@ -235,8 +222,15 @@ float row_dot(const float* query, const float* row, std::int64_t dim, float* its
 }  // namespace
 
 const Kernels kKernelsAvx2 = {
-    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &encode, &transpose,
-    &dot, &row_dot,
+    .in_place = Type::float32,
+    .tile = {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>},
+    .tile_queries = {kTileQueries, kTileQueries, kTileQueries, kTileQueries, kTileQueries},
+    .enter = &nothing,
+    .leave = &nothing,
+    .encode = &encode,
+    .transpose = &transpose,
+    .dot = &dot,
+    .row_dot = &row_dot,
 };
 
 }  // namespace leafkit

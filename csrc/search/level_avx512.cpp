@@ -162,8 +162,15 @@ float row_dot(const float* query, const float* row, std::int64_t dim, float* its
 }  // namespace
 
 const Kernels kKernelsAvx512 = {
-    Type::float32, {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>}, &encode, &transpose,
-    &dot, &row_dot,
+    .in_place = Type::float32,
+    .tile = {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>},
+    .tile_queries = {kTileQueries, kTileQueries, kTileQueries, kTileQueries, kTileQueries},
+    .enter = &nothing,
+    .leave = &nothing,
+    .encode = &encode,
+    .transpose = &transpose,
+    .dot = &dot,
+    .row_dot = &row_dot,
 };
 
 }  // namespace leafkit

@@ -94,12 +94,15 @@ float row_dot(const float* query, const float* row, std::int64_t dim, float* its
 }  // namespace
 
 const Kernels kKernelsScalar = {
-    Type::float32,
-    {&tile<score_float32>, &tile<score_bfloat16>, &tile<score_float16>, &tile<score_int8>, &tile<score_binary>},
-    &encode,
-    &transpose,
-    &dot,
-    &row_dot,
+    .in_place = Type::float32,
+    .tile = {&tile<score_float32>, &tile<score_bfloat16>, &tile<score_float16>, &tile<score_int8>, &tile<score_binary>},
+    .tile_queries = {kTileQueries, kTileQueries, kTileQueries, kTileQueries, kTileQueries},
+    .enter = &nothing,
+    .leave = &nothing,
+    .encode = &encode,
+    .transpose = &transpose,
+    .dot = &dot,
+    .row_dot = &row_dot,
 };
 
 }  // namespace leafkit

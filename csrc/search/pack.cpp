@@ -107,7 +107,7 @@ Prepared prepare(Rows<const float> queries, Type type, const float* dim_scale, c
   const Type form = type == Type::float16 ? Type::float32 : type;  // half-precision documents meet float32 queries
   const auto count = static_cast<std::size_t>(queries.count), dim = static_cast<std::size_t>(queries.dim);
   Prepared out{words_of(form, queries.dim), {}, {}, {}};
-  out.words.resize(count * static_cast<std::size_t>(out.stride));
+  out.words.resize((count + kMostTileQueries - 1) * static_cast<std::size_t>(out.stride));  // a tile may read 16 rows
   out.distance.resize(count);
   if (type == Type::int8) out.scale.resize(count);
   std::vector<float> scaled(dim_scale != nullptr ? dim : 0);

@@ -22,6 +22,7 @@ constexpr std::int64_t kQueryBytes = 32 << 20;  // of a block's candidates, roug
 constexpr std::int64_t kCandidateBytes = 20;  // with its key
 constexpr std::int64_t kLook = 16;              // groups between looks at `wanted`
 constexpr std::int64_t kWindow = 64;            // groups between looks at how many documents passed
+constexpr std::int64_t kManyQueries = 24;       // a thread, from where on queries are divided and not documents
 constexpr std::int64_t kSparse = 16;            // where one row in so many is allowed, allowed rows are listed
 
 // One block of queries on its way through documents.
@@ -35,6 +36,18 @@ struct QueryBlock {
   std::vector<ErrorOf> error_of;
   // One a query: no document that scores less can be among the best; what the scan may be off in this group; both.
   std::vector<float> floor, error, threshold;
+};
+
+// A thread's time with tiles.
+class Entered {
+ public:
+  explicit Entered(const Kernels& kernels) : kernels_(kernels) {}
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+  ~Entered() { kernels_.leave(); }
+
+ private:
+  const Kernels& kernels_;
 };
 
 class Search {
@@ -126,11 +139,15 @@ class Search {
   // Gives the group at which this form was left, or `last`.
   std::int64_t scan_groups(QueryBlock& block, Form form, std::int64_t first, std::int64_t last) const {
     GroupReader reader(documents_, listing_, form, kernels_);
+    const Entered entered(kernels_);
     const bool may_leave = block.rung + 1 < forms_.size();
     TileOut out;
     block.passed = 0;
     for (std::int64_t number = first; number < last; ++number) {
-      if ((number - first) % kLook == 0 && !wanted_()) return last;
+      if ((number - first) % kLook == 0) {
+        if (!wanted_()) return last;
+        kernels_.enter();  // Python may have run
+      }
       if (may_leave && number > first && (number - first) % kWindow == 0) {
         if (too_many(block, number - first)) return number;
         block.passed = 0;
@@ -158,7 +175,8 @@ class Search {
   // All queries of a block before one group, in tiles of nearly equal size: a last tile of one would be slow.
   void pass(QueryBlock& block, Type type, std::int64_t steps, std::int64_t number, const Group& group,
             TileOut& out) const {
-    const std::int64_t queries = block.queries.count, tiles = (queries + kTileQueries - 1) / kTileQueries;
+    const std::int64_t queries = block.queries.count, most = kernels_.tile_queries[static_cast<int>(type)];
+    const std::int64_t tiles = (queries + most - 1) / most;
     const Tile tile = kernels_.tile[static_cast<int>(type)];
     TileIn in{nullptr, block.prepared.stride, group.words, steps, dim_, nullptr, group.scale, group.start, nullptr, {}};
     const std::int64_t parts = kGroup * lane_bytes(type) / 64;  // cache lines a step
@@ -260,7 +278,7 @@ void search_listing(Rows<const float> queries, const Documents& documents, const
                     const std::function<bool()>& wanted) {
   const Search search(documents, request, listing, wanted);
   const std::int64_t threads = request.threads;
-  if (queries.count >= 2 * kTileQueries * threads || threads == 1) {  // many queries: each thread takes blocks of them
+  if (queries.count >= kManyQueries * threads || threads == 1) {  // many queries: each thread takes blocks of them
     const std::int64_t most = std::min(search.block_queries(), (queries.count + threads - 1) / threads);
     const std::int64_t blocks = (queries.count + most - 1) / most;
     parallel(blocks, request.threads, [&](std::int64_t number) {

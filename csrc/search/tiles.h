@@ -18,7 +18,8 @@ namespace leafkit {
 enum class Type { float32, bfloat16, float16, int8, binary };
 constexpr int kTypes = 5;
 constexpr int kGroup = 64;       // documents
-constexpr int kTileQueries = 6;  // at most, at once: 24 sums of 16 lanes, 4 documents and a query in 32 registers
+constexpr int kTileQueries = 6;  // of a tile of vectors: 24 sums of 16 lanes, 4 documents and a query in 32 registers
+constexpr int kMostTileQueries = 16;  // of any tile
 constexpr int kPart = 16;        // rows transposed at once
 
 constexpr std::int64_t dims_per_step(Type type) {
@@ -29,7 +30,7 @@ constexpr std::int64_t lane_bytes(Type type) { return type == Type::float16 ? 2 
 // What a tile reads. Queries are prepared in the type's own form: float32 (float32 and float16 documents), pairs of
 // bfloat16, bytes + 128 (int8), sign bits; one word of four bytes a step.
 struct TileIn {
-  const std::uint32_t* queries;  // row q at queries + q * query_stride
+  const std::uint32_t* queries;  // row q at queries + q * query_stride; 16 rows may be read
   std::int64_t query_stride;
   const void* group;
   std::int64_t steps;
@@ -44,8 +45,8 @@ struct TileIn {
 // masks[q] bit d: the score of query q and document d is not below the query's threshold (NaN is not). scores[q] is
 // written where masks[q] is not 0. Scores: inner products of the prepared values; binary: dim - 2 * Hamming distance.
 struct TileOut {
-  alignas(64) float scores[kTileQueries][kGroup];
-  std::uint64_t masks[kTileQueries];
+  alignas(64) float scores[kMostTileQueries][kGroup];
+  std::uint64_t masks[kMostTileQueries];
 };
 
 using Tile = void (*)(int queries, const TileIn& in, TileOut& out);
@@ -60,6 +61,9 @@ struct Encoded {
 struct Kernels {
   Type in_place;  // what float32 documents become that are packed as they are scanned
   Tile tile[kTypes];
+  int tile_queries[kTypes];  // that a tile takes at most
+  void (*enter)();           // before tiles are called on a thread, and again where other code may have run there
+  void (*leave)();
   // Writes the words of one row, whole cache lines. float16: two dimensions a word, as bfloat16. int8: the scale of every
   // dimension, or null: the row's own.
   Encoded (*encode)(Type type, const float* row, std::int64_t dim, const float* dim_scale, std::uint32_t* words);
@@ -71,6 +75,10 @@ struct Kernels {
   float (*row_dot)(const float* query, const float* row, std::int64_t dim, float* itself);
 };
 
+namespace {  // unnamed: see base/views.h
+inline void nothing() {}
+}  // namespace
+
 extern const Kernels kKernelsScalar;
 #ifdef LEAFKIT_X86
 extern const Kernels kKernelsAvx2;
@@ -78,6 +86,10 @@ extern const Kernels kKernelsAvx512;
 extern const Tile kBfloat16Avx512;  // with the instructions of AVX512_BF16, _VNNI and _VPOPCNTDQ
 extern const Tile kInt8Avx512;
 extern const Tile kBinaryAvx512;
+extern const Tile kBfloat16Amx;
+extern const Tile kInt8Amx;
+extern void (*const kEnterAmx)();
+extern void (*const kLeaveAmx)();
 #endif
 
 }  // namespace leafkit

@@ -50,6 +50,20 @@ struct BitSums {
   }
 };
 
+// Compares the sums of one query with its threshold, and writes the scores where one passes.
+template <class Type>
+[[gnu::always_inline]] inline void end_query(const TileIn& in, int q, const typename Type::Sum (&sum)[4], TileOut& out) {
+  const __m512 threshold = _mm512_set1_ps(in.threshold[q]);
+  __m512 score[4];
+  std::uint64_t mask = 0;
+  unrolled<4>([&](auto d) LEAFKIT_INLINE {
+    score[d] = Type::score(in, q, d, sum[d]);
+    mask |= static_cast<std::uint64_t>(_mm512_cmp_ps_mask(score[d], threshold, _CMP_NLT_UQ)) << (16 * d);
+  });
+  out.masks[q] = mask;
+  if (mask != 0) unrolled<4>([&](auto d) LEAFKIT_INLINE { _mm512_store_ps(out.scores[q] + 16 * d, score[d]); });
+}
+
 // Never inlined: inside a larger function the compiler keeps some of the sums in memory.
 template <class Type, int Q>
 [[gnu::noinline]] void tile_of(const TileIn& in, TileOut& out) {
@@ -65,35 +79,12 @@ template <class Type, int Q>
       unrolled<4>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::add(sum[q][d], query, document[d]); });
     });
   }
-  unrolled<Q>([&](auto q) LEAFKIT_INLINE {
-    const __m512 threshold = _mm512_set1_ps(in.threshold[q]);
-    __m512 score[4];
-    std::uint64_t mask = 0;
-    unrolled<4>([&](auto d) LEAFKIT_INLINE {
-      score[d] = Type::score(in, q, d, sum[q][d]);
-      mask |= static_cast<std::uint64_t>(_mm512_cmp_ps_mask(score[d], threshold, _CMP_NLT_UQ)) << (16 * d);
-    });
-    out.masks[q] = mask;
-    if (mask != 0) unrolled<4>([&](auto d) LEAFKIT_INLINE { _mm512_store_ps(out.scores[q] + 16 * d, score[d]); });
-  });
+  unrolled<Q>([&](auto q) LEAFKIT_INLINE { end_query<Type>(in, q, sum[q], out); });
 }
 
 template <class Type>
 void tile(int queries, const TileIn& in, TileOut& out) {
-  switch (queries) {
-    case 1:
-      return tile_of<Type, 1>(in, out);
-    case 2:
-      return tile_of<Type, 2>(in, out);
-    case 3:
-      return tile_of<Type, 3>(in, out);
-    case 4:
-      return tile_of<Type, 4>(in, out);
-    case 5:
-      return tile_of<Type, 5>(in, out);
-    default:
-      return tile_of<Type, 6>(in, out);
-  }
+  as_constant<kTileQueries>(queries, [&](auto count) { tile_of<Type, count>(in, out); });
 }
 
 }  // namespace

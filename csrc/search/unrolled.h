@@ -19,5 +19,13 @@ template <int N, class Body>
       __attribute__((always_inline)) { (body(Constant<I>{}), ...); }(std::make_integer_sequence<int, N>{});
 }
 
+// Calls body(value) with the value, 1 to Most, as such a constant.
+template <int Most, class Body>
+[[gnu::always_inline]] inline void as_constant(int value, Body&& body) {
+  unrolled<Most>([&](auto i) __attribute__((always_inline)) {
+    if (value == i + 1) body(Constant<i + 1>{});
+  });
+}
+
 }  // namespace
 }  // namespace leafkit

@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[2]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 NARROW = [*AVX512, "-mavx512bf16", "-mavx512vnni", "-mavx512vpopcntdq"]
+AMX = [*NARROW, "-mamx-tile", "-mamx-int8", "-mamx-bf16"]
 LEVELS = {"level_avx2": AVX2, "level_avx512": AVX512}
 FILES = [(family, *level) for family in ("search", "losses") for level in LEVELS.items()]
-FILES += [("search", "level_avx512_narrow", NARROW)]
+FILES += [("search", "level_avx512_narrow", NARROW), ("search", "level_amx", AMX)]
 
 
 pytestmark = [
@@ -49,7 +50,7 @@ MANY_VALUES |= {("level_avx2", type) for type in ("Binary", "Int8", "Bfloat16")}
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump here")
-@pytest.mark.parametrize(("family", "level", "flags"), [file for file in FILES if file[0] == "search"])
+@pytest.mark.parametrize(("family", "level", "flags"), [file for file in FILES if file[0] == "search" and file[2] != AMX])
 def test_no_sum_is_stored_inside_the_multiply_loop(tmp_path, family, level, flags):
     code = output("objdump", "-dC", "--no-show-raw-insn", compiled(tmp_path, family, level, flags, "-O3"))
     looked_at = 0

@@ -140,6 +140,29 @@ def test_a_filter_gives_as_many_as_it_allows_case_15(cases):
                 assert ops.search_topk(queries, given, expected["k"], allowed=mask).rows.tolist() == rows, name
 
 
+@every_level
+@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("share", [0.01, 0.3])  # allowed rows are listed, or groups passed with a mask
+@pytest.mark.parametrize("each", [False, True])
+def test_a_filter_leaves_out_what_the_whole_ranking_has_besides(level, type, share, each):
+    random = np.random.default_rng(6)
+    q, d = (random.normal(size=(n, 45)).astype(np.float32) for n in (9, 1000))
+    allowed = random.random((len(q), len(d)) if each else (1, len(d))) < share
+    words = np.packbits(np.pad(allowed, ((0, 0), (0, -len(d) % 64))), axis=1, bitorder="little").view(np.uint64)
+    if level == "numpy":
+        packed = numpy_backend.pack_documents(d, type, None)
+        scores, rows = numpy_backend.search_topk(q, None, packed, 20, "own", allowed=words)
+    else:
+        scores, rows = _C.search_topk(q, None, _C.pack_documents(d, type), 20, "own", allowed=words, level=level)
+    all_scores, all_rows = search(level, q, d, type, len(d))
+    for number in range(len(q)):
+        there = allowed[number if each else 0][all_rows[number]]
+        wanted = all_rows[number][there][:20]
+        assert rows[number][: len(wanted)].tolist() == wanted.tolist()
+        assert scores[number][: len(wanted)].tolist() == all_scores[number][there][:20].tolist()
+        assert (rows[number][len(wanted) :] == -1).all()
+
+
 def test_queries_may_have_filters_of_different_sizes():
     documents = np.arange(1, 100, dtype=np.float32)[:, None]
     allowed = np.zeros((2, 99), bool)

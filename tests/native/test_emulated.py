@@ -1,4 +1,4 @@
-"""The AVX-512 tiles on any x86-64 CPU: their sources compiled against SIMDe's portable intrinsics, whole searches."""
+"""The AVX-512 and AMX tiles on any x86-64 CPU: their sources compiled against portable intrinsics, whole searches."""
 
 import ctypes
 import platform
@@ -90,11 +90,53 @@ static inline float sum_of(simde__m512 a) {
   return sum;
 }
 """
+# The matrix unit: eight tiles of 16 rows of 64 bytes.
+MATRIX = """
+#pragma once
+#include <cstring>
+static thread_local unsigned char tiles[8][16][64];
+static thread_local bool configured;
+static inline float wide(unsigned short half) {
+  const unsigned bits = (unsigned)half << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+static inline void _tile_loadconfig(const void* from) {
+  const auto* bytes = (const unsigned char*)from;
+  if (bytes[0] != 1) __builtin_trap();
+  for (int t = 0; t < 8; ++t) if (bytes[48 + t] != 16 || bytes[16 + 2 * t] != 64) __builtin_trap();
+  if (!configured) std::memset(tiles, 0x55, sizeof tiles);
+  configured = true;
+}
+static inline void _tile_release() { configured = false; }
+static inline void _tile_zero(int t) { std::memset(tiles[t], 0, sizeof tiles[t]); }
+static inline void _tile_loadd(int t, const void* from, long stride) {
+  if (!configured) __builtin_trap();
+  for (int r = 0; r < 16; ++r) std::memcpy(tiles[t][r], (const char*)from + r * stride, 64);
+}
+static inline void _tile_stored(int t, void* to, long stride) {
+  for (int r = 0; r < 16; ++r) std::memcpy((char*)to + r * stride, tiles[t][r], 64);
+}
+static inline void _tile_dpbusd(int c, int a, int b) {
+  for (int m = 0; m < 16; ++m)
+    for (int n = 0; n < 16; ++n)
+      for (int k = 0; k < 64; ++k)
+        ((int*)tiles[c][m])[n] += tiles[a][m][k] * (int)((signed char*)tiles[b][k / 4])[4 * n + k % 4];
+}
+static inline void _tile_dpbf16ps(int c, int a, int b) {
+  for (int m = 0; m < 16; ++m)
+    for (int n = 0; n < 16; ++n)
+      for (int k = 0; k < 32; ++k)
+        ((float*)tiles[c][m])[n] += wide(((unsigned short*)tiles[a][m])[k]) *
+                                    wide(((unsigned short*)tiles[b][k / 2])[2 * n + k % 2]);
+}
+"""
 DRIVER = """
 #include "search/kernels.h"
 #include "search/search.h"
 namespace leafkit {
-static bool narrow;
+static int narrow;  // 0: AVX-512 alone, 1: with the narrow instructions, 2: with AMX
 Kernels kernels_of(Level) {
   Kernels kernels = kKernelsAvx512;
   if (narrow) {
@@ -103,13 +145,21 @@ Kernels kernels_of(Level) {
     kernels.tile[static_cast<int>(Type::binary)] = kBinaryAvx512;
     kernels.in_place = Type::bfloat16;
   }
+  if (narrow == 2) {
+    kernels.tile[static_cast<int>(Type::bfloat16)] = kBfloat16Amx;
+    kernels.tile[static_cast<int>(Type::int8)] = kInt8Amx;
+    for (const Type type : {Type::bfloat16, Type::int8})
+      kernels.tile_queries[static_cast<int>(type)] = kMostTileQueries;
+    kernels.enter = kEnterAmx;
+    kernels.leave = kLeaveAmx;
+  }
   return kernels;
 }
 }
 extern "C" void search(int narrow, int type, const float* q, long queries, const float* d, long documents, long dim,
                        long k, float* scores, long* rows) {
   using namespace leafkit;
-  leafkit::narrow = narrow != 0;
+  leafkit::narrow = narrow;
   const Rows<const float> both{d, documents, dim, dim};
   Packed packed{};
   if (type >= 0) packed = pack(both, static_cast<Type>(type), nullptr, kernels_of(Level::avx512), 1);
@@ -122,6 +172,7 @@ extern "C" void search(int narrow, int type, const float* q, long queries, const
 SOURCES = [
     "search/level_avx512.cpp",
     "search/level_avx512_narrow.cpp",
+    "search/level_amx.cpp",
     "search/search.cpp",
     "search/pack.cpp",
     "base/pool.cpp",
@@ -129,7 +180,7 @@ SOURCES = [
 IN_PLACE, BINARY = -1, 4
 
 pytestmark = [
-    pytest.mark.skipif("avx512" in describe().levels, reason="this CPU has the level: every other test covers it"),
+    pytest.mark.skipif("amx" in describe().levels, reason="this CPU has both levels: every other test covers them"),
     pytest.mark.skipif(SIMDE is None, reason="SIMDe's headers are not installed (Debian: libsimde-dev)"),
     pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the level is x86-64's"),
@@ -139,7 +190,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def search(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emulated")
-    (folder / "immintrin.h").write_text(INTRINSICS)
+    (folder / "immintrin.h").write_text(INTRINSICS + MATRIX)
     (folder / "driver.cpp").write_text(DRIVER)
     library = folder / "search.so"
     command = ["c++", "-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-pthread", "-DLEAFKIT_X86=1"]
@@ -159,7 +210,7 @@ def search(tmp_path_factory):
     return call
 
 
-@pytest.mark.parametrize("narrow", [0, 1])
+@pytest.mark.parametrize("narrow", [0, 1, 2])
 @pytest.mark.parametrize("type", [IN_PLACE, 0, 1, 2, 3])
 @pytest.mark.parametrize("dim", [1, 7, 16, 33, 65, 200])
 def test_the_answer_is_that_of_the_float64_definition(search, dim, type, narrow):
@@ -174,7 +225,7 @@ def test_the_answer_is_that_of_the_float64_definition(search, dim, type, narrow)
         np.testing.assert_array_equal(scores, expected.astype(np.float32))
 
 
-@pytest.mark.parametrize("narrow", [0, 1])
+@pytest.mark.parametrize("narrow", [0, 1, 2])
 @pytest.mark.parametrize("dim", [1, 31, 32, 33, 100])
 def test_bits_are_counted(search, dim, narrow):
     random = np.random.default_rng(dim)

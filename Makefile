@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.leafkit-setup
 
-.PHONY: help setup demo test test-slow lint types layers format clean
+.PHONY: help setup demo test test-slow asan ubsan tsan lint types layers format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -29,10 +29,19 @@ test: setup  ## everything quick
 test-slow: setup  ## the rest
 	$(BIN)/python -m pytest -m "slow and not gpu" -q
 
+asan: setup  ## the tests of the operations under the address sanitizer
+	.ci/sanitize address
+
+ubsan: setup  ## the same under the undefined-behaviour sanitizer
+	.ci/sanitize undefined
+
+tsan: setup  ## those with threads under the thread sanitizer
+	.ci/sanitize thread
+
 lint: setup  ## ruff and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc benchmarks -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 types: setup  ## mypy, strict
 	$(BIN)/mypy
@@ -43,7 +52,7 @@ layers: setup  ## import-linter
 format: setup  ## rewrite sources in the house's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+	find csrc benchmarks -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build dist *.egg-info leafkit/*.so demo

@@ -26,6 +26,9 @@ LEVEL_FLAGS = {
     "level_amx.cpp": [*NARROW, "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
 
+SANITIZE = os.environ.get("LEAFKIT_SANITIZE")  # address, undefined or thread: .ci/sanitize runs the tests so
+SANITIZED = ["-O1", "-g", "-w", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"] if SANITIZE else []
+
 
 class BuildNative(build_ext):  # type: ignore[misc]  # setuptools has no types
     """Gives every level file its own flags, and says clearly what it does when there is no compiler."""
@@ -81,8 +84,16 @@ setup(
             include_dirs=["csrc"],
             cxx_std=20,
             define_macros=[("LEAFKIT_X86", "1")] if X86 else [],
-            extra_compile_args=["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"],
-            extra_link_args=["-pthread"],
+            extra_compile_args=[
+                "-O3",
+                "-ffp-contract=off",
+                "-fvisibility=hidden",
+                "-pthread",
+                "-Wall",
+                "-Wextra",
+                *SANITIZED,
+            ],
+            extra_link_args=["-pthread", *SANITIZED],
         )
     ],
     cmdclass={"build_ext": BuildNative},

@@ -1,7 +1,6 @@
-"""Exact search beside the public libraries, interleaved: queries/s, recall@k against float64, share of the machine's limit.
-
-`--quick` takes a minute; `--documents 1000000 --dim 384 --k 100` and so on give the other sizes. `best` is the fastest
-peer whose recall is not more than 0.01 below ours.
+"""Exact search beside the public libraries, interleaved: queries/s, recall@k against float64, share of the machine's
+limit. `--quick` takes a minute; `--documents 1000000 --dim 384 --k 100` and so on give the other sizes. `best` is the
+fastest peer whose recall is not more than 0.01 below ours.
 """
 
 import contextlib

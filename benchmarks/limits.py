@@ -11,7 +11,7 @@ UNIT = {"float16": "float32"}  # float16 is widened
 
 
 def limits() -> dict[str, float]:
-    """Bytes a second under ``stream``, operations a second under each type that the CPU multiplies; empty without c++."""
+    """Bytes a second under ``stream``, operations a second under each type that the CPU multiplies; {} without c++."""
     source = Path(__file__).with_name("limits.cpp")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "limits.so"

@@ -47,9 +47,7 @@ def faiss_quantized(kind: str) -> Callable[[np.ndarray, int], Search]:
 def faiss_rabitq(documents: np.ndarray, threads: int) -> Search:
     import faiss
 
-    return _faiss(
-        faiss, faiss.IndexRaBitQ(documents.shape[1], faiss.METRIC_INNER_PRODUCT), documents, threads
-    )
+    return _faiss(faiss, faiss.IndexRaBitQ(documents.shape[1], faiss.METRIC_INNER_PRODUCT), documents, threads)
 
 
 def _faiss(faiss, index, documents: np.ndarray, threads: int) -> Search:  # a module, an index

@@ -14,7 +14,11 @@ class Packed:
     def nbytes(self) -> int: ...
 
 def pack_documents(
-    documents: NDArray[np.float32], type: str, dim_scale: NDArray[np.float32] | None = None, threads: int = 0
+    documents: NDArray[np.float32],
+    type: str,
+    dim_scale: NDArray[np.float32] | None = None,
+    threads: int = 0,
+    level: str = "",
 ) -> Packed: ...
 def search_topk(
     queries: NDArray[np.float32],
@@ -25,6 +29,8 @@ def search_topk(
     overfetch: int = 1,
     allowed: NDArray[np.uint64] | None = None,
     threads: int = 0,
+    halves: NDArray[np.uint16] | None = None,
+    halves_type: str = "bfloat16",
     level: str = "",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def alignment_loss(

@@ -17,12 +17,13 @@ namespace leafkit {
 namespace py = pybind11;
 using Matrix = py::array_t<float>;
 
-// A view of a float32 matrix with adjacent columns; everything else was copied or refused above us.
-inline Rows<const float> rows_of(const Matrix& matrix, const char* name) {
+// A view of a matrix with adjacent columns; everything else was copied or refused above us.
+template <class T>
+Rows<const T> rows_of(const py::array_t<T>& matrix, const char* name) {
   if (matrix.ndim() != 2)
     throw std::invalid_argument(std::string(name) + " has " + std::to_string(matrix.ndim()) +
                                 " dimensions, expected 2");
-  const auto item = static_cast<py::ssize_t>(sizeof(float));
+  const auto item = static_cast<py::ssize_t>(sizeof(T));
   const bool adjacent = matrix.shape(1) <= 1 || matrix.strides(1) == item || matrix.size() == 0;
   if (!adjacent || matrix.strides(0) % item != 0 || matrix.strides(0) < 0)
     throw std::invalid_argument(std::string(name) + " needs adjacent columns and rising rows");

@@ -42,20 +42,24 @@ static std::shared_ptr<Packed> pack_documents(const Matrix& documents, const std
 static py::tuple search(const Matrix& queries, const std::optional<Matrix>& documents,
                         const std::shared_ptr<Packed>& packed, std::int64_t k, const std::string& answer,
                         std::int64_t overfetch, const std::optional<py::array_t<std::uint64_t>>& allowed, int threads,
+                        const std::optional<py::array_t<std::uint16_t>>& halves, const std::string& halves_type,
                         const std::string& level) {
   const Rows<const float> q = rows_of(queries, "queries");
   Documents both{{nullptr, 0, q.dim, 0}, packed.get(), {nullptr, 0, q.dim, 0}, Type::bfloat16};
   if (documents) both.rows = rows_of(*documents, "documents");
+  if (halves) both.halves = rows_of(*halves, "halves"), both.halves_type = type_named(halves_type);
   const Request request{k, answer_named(answer), overfetch, {}, thread_count(threads), level_named(level)};
-  if (!documents && (packed == nullptr || request.answer != Answer::own))
-    throw std::invalid_argument("float32 documents are needed for this answer");
+  const bool enough = documents || (packed != nullptr &&
+                                    (request.answer == Answer::own || (halves && request.answer == Answer::rescored)));
+  if (!enough) throw std::invalid_argument("rows are needed for this answer");
   const std::int64_t count = packed ? packed->count : both.rows.count, dim = packed ? packed->dim : both.rows.dim;
   if (q.dim != dim || both.rows.dim != dim)
     throw std::invalid_argument("queries have dim " + std::to_string(q.dim) + ", documents have dim " +
                                 std::to_string(dim));
-  if (documents && both.rows.count != count)
-    throw std::invalid_argument("there are " + std::to_string(both.rows.count) + " rows, " + std::to_string(count) +
-                                " are packed");
+  const std::int64_t rows_there = documents ? both.rows.count : halves ? both.halves.count : count;
+  if (rows_there != count || (halves && both.halves.dim != dim))
+    throw std::invalid_argument("there are " + std::to_string(rows_there) + " rows, " + std::to_string(count) +
+                                " of dim " + std::to_string(dim) + " are packed");
   if (k < 1 || overfetch < 1)
     throw std::invalid_argument("k must be at least 1, got " + std::to_string(std::min(k, overfetch)));
   Request with_filter = request;
@@ -87,7 +91,8 @@ void bind_search(py::module_& module) {
              py::arg("dim_scale") = py::none(), py::arg("threads") = 0, py::arg("level") = "");
   module.def("search_topk", &search, py::arg("queries").noconvert(), py::arg("documents").noconvert(),
              py::arg("packed").none(true), py::arg("k"), py::arg("answer"), py::arg("overfetch") = 1,
-             py::arg("allowed") = py::none(), py::arg("threads") = 0, py::arg("level") = "");
+             py::arg("allowed") = py::none(), py::arg("threads") = 0, py::arg("halves") = py::none(),
+             py::arg("halves_type") = "bfloat16", py::arg("level") = "");
 }
 
 }  // namespace leafkit

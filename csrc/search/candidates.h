@@ -44,8 +44,8 @@ inline std::size_t count_from(const std::vector<Key>& keys, Key least) {
   return static_cast<std::size_t>(count);
 }
 
-// A key that at least k keys reach and at most k + `slack`; the k-th largest where equal keys leave no such one. Halving
-// the range needs at most 32 looks, which is less than moving the keys about.
+// A key that at least k keys reach and at most k + `slack`; the k-th largest where equal keys leave no such one.
+// Halving the range needs at most 32 looks, which is less than moving the keys about.
 inline Key about_kth_largest(const std::vector<Key>& keys, std::size_t k, std::size_t slack) {
   std::int64_t reached = std::numeric_limits<Key>::min(), missed = std::numeric_limits<Key>::max();
   for (const Key key : keys) reached = std::max<std::int64_t>(reached, std::min<std::int64_t>(key, missed));

@@ -17,7 +17,8 @@ using Halves = std::uint16_t __attribute__((vector_size(32)));
 using Codes = std::int8_t __attribute__((vector_size(16)));
 constexpr int kLanes = 16;
 
-// 16 values, those past the last being `otherwise`. Rows are mostly read one after another: what comes later is fetched.
+// 16 values, those past the last being `otherwise`. Rows are mostly read one after another: what comes later is
+// fetched.
 [[gnu::always_inline]] inline Floats load_floats(const float* from, std::int64_t left, float otherwise = 0) {
   constexpr std::int64_t kAhead = 2048;  // floats
   __builtin_prefetch(from + kAhead, 0, 3);
@@ -51,8 +52,7 @@ constexpr int kLanes = 16;
   const Words sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
   const Floats small = __builtin_convertvector(reinterpret_cast<Ints>(magnitude), Floats) * 0x1p-24f;
   const Words normal = (magnitude << 13) + (112u << 23), special = (magnitude << 13) | 0x7f800000u;
-  const Words value =
-      magnitude < 0x400u ? reinterpret_cast<Words>(small) : magnitude >= 0x7c00u ? special : normal;
+  const Words value = magnitude < 0x400u ? reinterpret_cast<Words>(small) : magnitude >= 0x7c00u ? special : normal;
   return reinterpret_cast<Floats>(sign | value);
 }
 

@@ -1,5 +1,5 @@
-// Tiles for CPUs with AMX: 16 queries before 64 documents. A group is what the matrix unit reads as it lies: 16 steps of
-// 16 documents are the right-hand tile (rows 256 bytes apart), 64 bytes of 16 queries the left-hand one.
+// Tiles for CPUs with AMX: 16 queries before 64 documents. A group is what the matrix unit reads as it lies: 16 steps
+// of 16 documents are the right-hand tile (rows 256 bytes apart), 64 bytes of 16 queries the left-hand one.
 #include <immintrin.h>
 
 #include <cstring>
@@ -10,9 +10,9 @@
 namespace leafkit {
 namespace {
 
-constexpr std::int64_t kSteps = 16;           // of a tile
-constexpr std::int64_t kApart = kGroup * 4;   // bytes from one step to the next
-constexpr int kFew = 4;                       // queries that are better off with vectors
+constexpr std::int64_t kSteps = 16;          // of a tile
+constexpr std::int64_t kApart = kGroup * 4;  // bytes from one step to the next
+constexpr int kFew = 4;                      // queries that are better off with vectors
 
 // Eight tiles of 16 rows of 64 bytes, as LDTILECFG reads it.
 struct alignas(64) Configuration {

@@ -150,7 +150,8 @@ void tile(int queries, const TileIn& in, TileOut& out) {
 
 void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group) {
   for (int first = 0; first < kPart; first += 8) {
-    for (std::int64_t i = 0; i < steps; i += 8) {  // rows are written in whole cache lines: reading past a last step is safe
+    for (std::int64_t i = 0; i < steps;
+         i += 8) {  // rows are written in whole cache lines: reading past a last step is safe
       __m256 block[8];
       unrolled<8>([&](auto row) LEAFKIT_INLINE {
         block[row] = _mm256_loadu_ps(reinterpret_cast<const float*>(words + (first + row) * stride + i));

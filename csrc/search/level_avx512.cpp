@@ -86,7 +86,8 @@ struct Binary : BitSums {
 }
 
 void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group) {
-  for (std::int64_t i = 0; i < steps; i += 16) {  // rows are written in whole cache lines: reading past a last step is safe
+  for (std::int64_t i = 0; i < steps;
+       i += 16) {  // rows are written in whole cache lines: reading past a last step is safe
     __m512i block[16];
     unrolled<16>([&](auto row) LEAFKIT_INLINE { block[row] = _mm512_loadu_si512(words + row * stride + i); });
     transpose(block);

@@ -96,8 +96,8 @@ Packed pack(Rows<const float> rows, Type type, const float* dim_scale, const Ker
       for (std::int64_t lane = 0; lane < count; ++lane) each[lane] = rows.row(first + lane);
       float* scale = type == Type::int8 ? out.scale.data() + first : nullptr;
       std::int32_t* start = type == Type::int8 ? out.start.data() + first : nullptr;
-      out.distance[static_cast<std::size_t>(number)] = writer.write(
-          each, static_cast<int>(count), out.groups.get() + number * out.group_bytes, scale, start);
+      out.distance[static_cast<std::size_t>(number)] =
+          writer.write(each, static_cast<int>(count), out.groups.get() + number * out.group_bytes, scale, start);
     }
   });
   return out;
@@ -120,7 +120,8 @@ Prepared prepare(Rows<const float> queries, Type type, const float* dim_scale, c
     out.distance[q] = {distance.residual, distance.norm + distance.residual};
     if (type == Type::int8) {
       out.scale[q] = one.scale;
-      for (std::int64_t i = 0; i < out.stride; ++i) words[i] ^= 0x80808080u;  // a byte with its highest bit turned: + 128
+      for (std::int64_t i = 0; i < out.stride; ++i)
+        words[i] ^= 0x80808080u;  // a byte with its highest bit turned: + 128
     }
   }
   return out;

@@ -17,9 +17,9 @@ namespace leafkit {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t kMostQueries = 1024;  // of a block: prepared, they stay in L2 or close to it
+constexpr std::int64_t kMostQueries = 1024;     // of a block: prepared, they stay in L2 or close to it
 constexpr std::int64_t kQueryBytes = 32 << 20;  // of a block's candidates, roughly
-constexpr std::int64_t kCandidateBytes = 20;  // with its key
+constexpr std::int64_t kCandidateBytes = 20;    // with its key
 constexpr std::int64_t kLook = 16;              // groups between looks at `wanted`
 constexpr std::int64_t kWindow = 64;            // groups between looks at how many documents passed
 constexpr std::int64_t kManyQueries = 24;       // a thread, from where on queries are divided and not documents
@@ -28,9 +28,9 @@ constexpr std::int64_t kSparse = 16;            // where one row in so many is a
 // One block of queries on its way through documents.
 struct QueryBlock {
   Rows<const float> queries;
-  std::int64_t first;    // number of the first query in the call
-  std::size_t rung;      // which form it reads
-  std::int64_t passed;   // documents that passed a threshold, of all queries together
+  std::int64_t first;   // number of the first query in the call
+  std::size_t rung;     // which form it reads
+  std::int64_t passed;  // documents that passed a threshold, of all queries together
   Prepared prepared;
   std::vector<Candidates> best;
   std::vector<ErrorOf> error_of;
@@ -312,7 +312,8 @@ std::int64_t bits_set(const std::uint64_t* words, std::int64_t count) {
 Listing listing_of(const std::uint64_t* words, std::int64_t count) {
   std::vector<std::int64_t> rows;
   for (std::int64_t i = 0; i < count; ++i)
-    for (std::uint64_t mask = words[i]; mask != 0; mask &= mask - 1) rows.push_back(i * kGroup + std::countr_zero(mask));
+    for (std::uint64_t mask = words[i]; mask != 0; mask &= mask - 1)
+      rows.push_back(i * kGroup + std::countr_zero(mask));
   return Listing(std::move(rows));
 }
 

@@ -20,7 +20,7 @@ constexpr int kTypes = 5;
 constexpr int kGroup = 64;       // documents
 constexpr int kTileQueries = 6;  // of a tile of vectors: 24 sums of 16 lanes, 4 documents and a query in 32 registers
 constexpr int kMostTileQueries = 16;  // of any tile
-constexpr int kPart = 16;        // rows transposed at once
+constexpr int kPart = 16;             // rows transposed at once
 
 constexpr std::int64_t dims_per_step(Type type) {
   return type == Type::binary ? 32 : type == Type::int8 ? 4 : type == Type::bfloat16 ? 2 : 1;
@@ -51,8 +51,8 @@ struct TileOut {
 
 using Tile = void (*)(int queries, const TileIn& in, TileOut& out);
 
-// What is known of a row and its form: |row - form|^2 and |form|^2, summed in float32; for int8 the scale and the sum of
-// the codes.
+// What is known of a row and its form: |row - form|^2 and |form|^2, summed in float32; for int8 the scale and the sum
+// of the codes.
 struct Encoded {
   float residual, norm, scale;
   std::int32_t code_sum;
@@ -64,8 +64,8 @@ struct Kernels {
   int tile_queries[kTypes];  // that a tile takes at most
   void (*enter)();           // before tiles are called on a thread, and again where other code may have run there
   void (*leave)();
-  // Writes the words of one row, whole cache lines. float16: two dimensions a word, as bfloat16. int8: the scale of every
-  // dimension, or null: the row's own.
+  // Writes the words of one row, whole cache lines. float16: two dimensions a word, as bfloat16. int8: the scale of
+  // every dimension, or null: the row's own.
   Encoded (*encode)(Type type, const float* row, std::int64_t dim, const float* dim_scale, std::uint32_t* words);
   // 16 rows of words become one quarter of a group: word `step` of row r goes to group[step * 64 + r].
   void (*transpose)(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group);

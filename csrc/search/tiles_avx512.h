@@ -52,7 +52,8 @@ struct BitSums {
 
 // Compares the sums of one query with its threshold, and writes the scores where one passes.
 template <class Type>
-[[gnu::always_inline]] inline void end_query(const TileIn& in, int q, const typename Type::Sum (&sum)[4], TileOut& out) {
+[[gnu::always_inline]] inline void end_query(const TileIn& in, int q, const typename Type::Sum (&sum)[4],
+                                             TileOut& out) {
   const __m512 threshold = _mm512_set1_ps(in.threshold[q]);
   __m512 score[4];
   std::uint64_t mask = 0;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from leafkit.blocks import Blocks, writer_lock
 from leafkit.errors import CorruptData, InputError
-from leafkit.ops import TopK, search_topk
+from leafkit.ops import PackedDocuments, TopK, pack_documents, search_topk
 from leafkit.space import EmbeddingSpace
 from leafkit.store import EmbeddingStore, text_key
 
@@ -147,6 +148,8 @@ class Index:
     def search(self, queries: NDArray[np.float32], k: int) -> TopK:
         """Find the k best documents of every query exactly.
 
+        The first search packs the documents: a byte a value, held beside the vectors until the index goes.
+
         Args:
             queries: float32, (Q, dim), vectors of the index's space.
             k: results a query; fewer come if there are fewer documents.
@@ -154,4 +157,8 @@ class Index:
         Returns:
             Scores (inner products: cosines where the space is normalised) and rows, (Q, K), best first.
         """
-        return search_topk(queries, self.vectors, k)
+        return search_topk(queries, self._packed, k)
+
+    @cached_property
+    def _packed(self) -> PackedDocuments:
+        return pack_documents(self.vectors)

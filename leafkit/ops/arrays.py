@@ -18,12 +18,14 @@ def as_matrix(value: Any, name: str) -> NDArray[np.float32]:
     Raises:
         ShapeMismatch: not two-dimensional.
         TypeError: no array, not float32, or not on the CPU.
+        ValueError: the values do not begin at a multiple of 4 bytes.
     """
     array = to_numpy(value, name)
     if array.dtype != np.float32:
         raise TypeError(f"{name} are {array.dtype}, expected float32: convert them, so that the rounding is yours")
     if array.ndim != 2:
         raise ShapeMismatch(f"{name} must be a matrix (rows, dim), got shape {array.shape}")
+    check_aligned(array, name)
     if array.size and not _usable(array):
         warnings.warn(
             f"{name} of shape {array.shape} with strides {array.strides} are copied ({array.nbytes / 2**20:.1f} MiB):"
@@ -34,6 +36,42 @@ def as_matrix(value: Any, name: str) -> NDArray[np.float32]:
     return array
 
 
+def as_rows(value: Any, name: str) -> tuple[NDArray[np.float32] | NDArray[np.uint16], str]:
+    """Give rows that are scored from, and their dtype: float32, or the bits of float16 or bfloat16 in 16-bit integers.
+
+    Raises:
+        ShapeMismatch: not two-dimensional.
+        TypeError: another dtype, or not on the CPU.
+        ValueError: 16-bit values that are misaligned, or rows whose columns are not adjacent.
+    """
+    bits, dtype = value, ""
+    if is_torch(value) and str(value.dtype) == "torch.bfloat16":
+        bits, dtype = value.detach().view(sys.modules["torch"].int16), "bfloat16"
+    array = to_numpy(bits, name)
+    if array.dtype == np.float16:
+        dtype = "float16"
+    if not dtype:
+        if array.dtype != np.float32:
+            raise TypeError(f"{name} are {array.dtype}, expected float32, float16 or torch.bfloat16")
+        return as_matrix(array, name), "float32"
+    if array.ndim != 2:
+        raise ShapeMismatch(f"{name} must be a matrix (rows, dim), got shape {array.shape}")
+    check_aligned(array, name)
+    if array.size and not _usable(array):
+        raise ValueError(f"{name} of shape {array.shape} have strides {array.strides}, expected adjacent columns")
+    return array.view(np.uint16), dtype
+
+
+def check_aligned(array: NDArray[Any], name: str) -> None:
+    """Refuse values that begin where the processor does not read them, as a file mapped at an odd place has them."""
+    if array.size and not array.flags.aligned:
+        start, item = array.__array_interface__["data"][0] % array.itemsize, array.itemsize
+        raise ValueError(
+            f"{name} begin {start} bytes past a multiple of {item} (strides {array.strides}), {array.dtype} needs"
+            f" multiples of {item}: map the file at such a place, or copy the array"
+        )
+
+
 def is_torch(value: object) -> bool:
     """Whether a value is a torch tensor; never imports torch."""
     torch = sys.modules.get("torch")
@@ -42,7 +80,8 @@ def is_torch(value: object) -> bool:
 
 def _usable(array: NDArray[Any]) -> bool:
     rows, columns = array.strides
-    return (columns == 4 or array.shape[1] == 1) and rows >= 0 and rows % 4 == 0 and array.flags.aligned
+    item = array.itemsize
+    return (columns == item or array.shape[1] == 1) and rows >= 0 and rows % item == 0
 
 
 def to_numpy(value: Any, name: str) -> NDArray[Any]:

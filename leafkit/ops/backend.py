@@ -45,8 +45,10 @@ class Backend(Protocol):
         overfetch: int,
         allowed: NDArray[np.uint64] | None,
         threads: int,
+        halves: NDArray[np.uint16] | None,
+        halves_type: str,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and rows, (Q, min(k, N)); ``answer`` is own, exact or rescored."""
+        """Scores and rows, (Q, min(k, N)); ``answer`` is own, exact or rescored (from documents, or from halves)."""
         ...
 
     def alignment_loss(

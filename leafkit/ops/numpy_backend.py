@@ -74,6 +74,8 @@ def search_topk(
     overfetch: int = 1,
     allowed: NDArray[np.uint64] | None = None,
     threads: int = 0,
+    halves: NDArray[np.uint16] | None = None,
+    halves_type: str = "bfloat16",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Best k rows of every query in blocks, in float64; never the whole (Q, N) matrix. ``threads`` has no use here."""
     rows = documents if answer == "exact" or packed is None else packed.values
@@ -88,8 +90,12 @@ def search_topk(
         mask = None if allowed is None else allowed[part] if len(allowed) > 1 else allowed
         best, at = _search_block(asked[part], rows, kept, mask)
         if answer == "rescored":
-            assert documents is not None
-            again = np.stack([_scores(q[None], documents[r])[0] for q, r in zip(queries[part], at, strict=True)])
+            again = np.stack(
+                [
+                    _scores(q[None], _rows(documents, halves, halves_type, r))[0]
+                    for q, r in zip(queries[part], at, strict=True)
+                ]
+            )
             best, at = _ranked(np.where(at < 0, -np.inf, again), at)
         scores[part], numbers[part] = best[:, :found], at[:, :found]
     return scores, numbers
@@ -109,6 +115,17 @@ def _scores(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[
         # einsum and not BLAS: a row's score must not depend on where it lies in a block
         scores: NDArray[np.float64] = np.einsum("qd,nd->qn", queries.astype(np.float64), rows.astype(np.float64))
     return scores
+
+
+def _rows(
+    documents: NDArray[np.float32] | None, halves: NDArray[np.uint16] | None, halves_type: str, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    if documents is not None:
+        return documents[rows]
+    assert halves is not None
+    if halves_type == "float16":
+        return halves[rows].view(np.float16).astype(np.float32)
+    return (halves[rows].astype(np.uint32) << 16).view(np.float32)
 
 
 def _ranked(scores: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

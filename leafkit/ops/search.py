@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.errors import ShapeMismatch
-from leafkit.ops.arrays import as_matrix, is_torch, to_numpy
+from leafkit.ops.arrays import as_matrix, as_rows, is_torch, to_numpy
 from leafkit.ops.backend import backend, threads
 
 DocumentType = Literal["float32", "bfloat16", "float16", "int8", "binary"]
@@ -91,8 +91,8 @@ def search_topk(
         k: results per query, at least 1.
         exact: float32 documents are ranked by their scores in float64, provably (docs/kernels.md), and the scores
             rounded once. False: by float32 sums, or, packed, by the best ``overfetch`` times k of the codes.
-        rescore: float32, (N, D): rows from which the best ``overfetch`` times k of int8 or binary documents (or of any
-            packing) are scored again; a memory map will do.
+        rescore: float32, float16 or torch.bfloat16, (N, D): rows from which the best ``overfetch`` times k of int8 or
+            binary documents (or of any packing) are scored again; a memory map will do.
         overfetch: see ``rescore``; at least 1.
         allowed: bool, (N,) for all queries or (Q, N): rows that may be found.
 
@@ -103,7 +103,8 @@ def search_topk(
 
     Raises:
         ShapeMismatch: queries and documents differ in D, one is not a matrix, or ``allowed`` is of another shape.
-        ValueError: k or overfetch is below 1.
+        ValueError: k or overfetch is below 1, rows to score again from beside documents that are not packed, or values
+            that begin at an odd place in memory.
         TypeError: one is not float32, or ``allowed`` is not bool.
 
     The float64 definition is ``tests/reference.py::search_topk``.
@@ -122,10 +123,17 @@ def search_topk(
     for name, value in (("k", k), ("overfetch", overfetch)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    halves, halves_dtype = None, "bfloat16"
     if rescore is not None:
-        rows = as_matrix(rescore, "rescore")
-        if rows.shape != (count, dim):
-            raise ShapeMismatch(f"rescore has shape {rows.shape}, the documents are {count} of dim {dim}")
+        if packed is None:
+            raise ValueError("rescore belongs to packed documents: float32 rows are scored from themselves")
+        given, dtype = as_rows(rescore, "rescore")
+        if given.shape != (count, dim):
+            raise ShapeMismatch(f"rescore has shape {given.shape}, the documents are {count} of dim {dim}")
+        if dtype == "float32":
+            rows = cast(NDArray[np.float32], given)
+        else:
+            rows, halves, halves_dtype = None, cast(NDArray[np.uint16], given), dtype
     words, most = _filter(allowed, len(q), count)
     answer = "own"
     if rescore is not None or (packed and rows is not None and not exact):
@@ -134,7 +142,16 @@ def search_topk(
         answer = "exact"
     wanted = min(k, max(count, 1))
     scores, found = backend().search_topk(
-        q, rows, packed.codes if packed else None, wanted, answer, min(overfetch, count + 1), words, threads()
+        q,
+        rows,
+        packed.codes if packed else None,
+        wanted,
+        answer,
+        min(overfetch, count + 1),
+        words,
+        threads(),
+        halves,
+        halves_dtype,
     )
     if most < found.shape[1]:
         scores, found = np.ascontiguousarray(scores[:, :most]), np.ascontiguousarray(found[:, :most])

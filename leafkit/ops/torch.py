@@ -10,13 +10,25 @@ from leafkit.ops import losses, search
 
 
 @torch.library.custom_op("leafkit::search_topk", mutates_args=(), device_types="cpu")
-def _search_topk(queries: torch.Tensor, documents: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    found = search.search_topk(queries, documents, k)
-    return found.scores, found.rows
+def _search_topk(
+    queries: torch.Tensor,
+    documents: torch.Tensor,
+    k: int,
+    exact: bool = True,
+    allowed: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    found = search.search_topk(queries, documents, k, exact=exact, allowed=allowed)
+    missing = min(k, documents.shape[0]) - found.rows.shape[1]  # the shape must not depend on what is allowed
+    if missing == 0:
+        return found.scores, found.rows
+    pad = torch.nn.functional.pad
+    return pad(found.scores, (0, missing), value=-torch.inf), pad(found.rows, (0, missing), value=-1)
 
 
 @_search_topk.register_fake
-def _(queries: torch.Tensor, documents: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _(
+    queries: torch.Tensor, documents: torch.Tensor, k: int, exact: bool = True, allowed: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (queries.shape[0], min(k, documents.shape[0]))
     return queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
 
@@ -44,9 +56,22 @@ def _backward(ctx: Any, value: torch.Tensor, gradient: torch.Tensor) -> tuple[to
 _alignment_loss.register_autograd(_backward, setup_context=_keep_gradient)
 
 
-def search_topk(queries: torch.Tensor, documents: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Search through ``torch.ops.leafkit.search_topk``: scores and rows, (Q, min(k, N))."""
-    return cast(tuple[torch.Tensor, torch.Tensor], torch.ops.leafkit.search_topk(queries, documents, k))
+def search_topk(
+    queries: torch.Tensor,
+    documents: torch.Tensor,
+    k: int,
+    *,
+    exact: bool = True,
+    allowed: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Search through ``torch.ops.leafkit.search_topk``: scores and rows, (Q, min(k, N)).
+
+    Options as in ``leafkit.ops.search_topk``; where fewer rows are allowed, rows are -1 and scores -inf at the end.
+    """
+    return cast(
+        tuple[torch.Tensor, torch.Tensor],
+        torch.ops.leafkit.search_topk(queries, documents, k, exact=exact, allowed=allowed),
+    )
 
 
 def alignment_loss(student: torch.Tensor, teacher: torch.Tensor, metric: losses.Metric = "squared_l2") -> torch.Tensor:

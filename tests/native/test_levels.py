@@ -17,6 +17,7 @@ LEVELS = {"level_avx2": AVX2, "level_avx512": AVX512}
 FILES = [(family, *level) for family in ("search", "losses") for level in LEVELS.items()]
 FILES += [("search", "level_avx512_narrow", NARROW), ("search", "level_amx", AMX)]
 
+VECTORS = [file for file in FILES if file[0] == "search" and file[2] != AMX]
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("c++") is None or shutil.which("nm") is None, reason="no C++ compiler here"),
@@ -50,7 +51,7 @@ MANY_VALUES |= {("level_avx2", type) for type in ("Binary", "Int8", "Bfloat16")}
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump here")
-@pytest.mark.parametrize(("family", "level", "flags"), [file for file in FILES if file[0] == "search" and file[2] != AMX])
+@pytest.mark.parametrize(("family", "level", "flags"), VECTORS)
 def test_no_sum_is_stored_inside_the_multiply_loop(tmp_path, family, level, flags):
     code = output("objdump", "-dC", "--no-show-raw-insn", compiled(tmp_path, family, level, flags, "-O3"))
     looked_at = 0

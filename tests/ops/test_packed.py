@@ -86,6 +86,27 @@ def test_re_scoring_ranks_by_the_rows(level, type):
     np.testing.assert_allclose(few, np.take_along_axis(q @ d.T, some, 1), rtol=1e-4)
 
 
+@pytest.mark.parametrize("type", ["int8", "binary"])
+@pytest.mark.parametrize("form", ["float16", "bfloat16", "map"])
+def test_rows_to_score_again_from_may_be_halves(type, form, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
+    random = np.random.default_rng(8)
+    q, d = (random.normal(size=(n, 33)).astype(np.float32) for n in (3, 200))
+    if form == "bfloat16":
+        given = torch.from_numpy(d).bfloat16()
+        rows = given.float().numpy()
+    else:
+        given = d.astype(np.float16)
+        rows = given.astype(np.float32)
+    if form == "map":
+        np.save(tmp_path / "rows.npy", given)
+        given = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    found = ops.search_topk(q, ops.pack_documents(d, type), 7, rescore=given, overfetch=1000)
+    expected, best = reference.search_topk(q, rows, 7)
+    assert (found.rows == best).all()
+    np.testing.assert_array_equal(found.scores, expected.astype(np.float32))
+
+
 @every_level
 def test_halves_of_every_kind_are_read_right(level):
     values = np.arange(2**16, dtype=np.uint16).view(np.float16)
@@ -199,6 +220,10 @@ def find(**options):
     return lambda q, d: ops.search_topk(q, d, **options)
 
 
+def again(rows):
+    return lambda q, d: ops.search_topk(q, ops.pack_documents(d, "int8"), 2, rescore=rows)
+
+
 def narrower(q, d):
     ops.search_topk(q, ops.pack_documents(d[:, :4].copy(), "int8"))
 
@@ -211,7 +236,10 @@ REFUSED = [
     (lambda q, d: ops.pack_documents(d[0]), ShapeMismatch, r"must be a matrix .* got shape \(8,\)"),
     (narrower, ShapeMismatch, "dim 8, documents have dim 4"),
     (find(overfetch=0), ValueError, "overfetch must be at least 1, got 0"),
-    (find(rescore=np.ones((3, 8), np.float32)), ShapeMismatch, r"shape \(3, 8\), the documents are 5 of dim 8"),
+    (again(np.ones((3, 8), np.float32)), ShapeMismatch, r"shape \(3, 8\), the documents are 5 of dim 8"),
+    (again(np.ones((5, 8))), TypeError, "rescore are float64, expected float32, float16 or torch.bfloat16"),
+    (again(np.ones((5, 16), np.float16)[:, ::2]), ValueError, r"strides \(32, 4\), expected adjacent columns"),
+    (find(rescore=np.ones((5, 8), np.float32)), ValueError, "rescore belongs to packed documents"),
     (find(allowed=np.ones(5)), TypeError, "allowed is float64, expected bool"),
     (find(allowed=np.ones(4, bool)), ShapeMismatch, r"shape \(4,\), expected \(5,\) or \(2, 5\)"),
 ]

@@ -83,6 +83,15 @@ def test_the_answer_is_that_of_the_float64_definition(kernel, case):
     _check(kernel(queries, documents, k), reference.search_topk(queries, documents, k))
 
 
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(case=matrices(), name=st.sampled_from(sorted(KERNELS)), share=st.sampled_from([None, None, 0.02, 0.5]))
+def test_ten_thousand_cases_have_the_answer_of_the_float64_definition(case, name, share):
+    queries, documents, k = case
+    allowed = None if share is None else np.random.default_rng(k).random(len(documents)) < share
+    _check(KERNELS[name](queries, documents, k, allowed), reference.search_topk(queries, documents, k, allowed))
+
+
 @every_kernel
 @settings(max_examples=10, deadline=None)
 @given(case=matrices(), share=st.sampled_from([0.0, 0.02, 0.5, 1.0]), each=st.booleans())
@@ -206,6 +215,28 @@ def test_offsets_beyond_2_to_the_31_are_64_bit_case_11(tmp_path, cases):
     found = ops.search_topk(query, documents[rows:], 1)
     assert found.rows[0, 0] + rows == expected["rows"][0]
     assert found.scores[0, 0] == expected["scores"][0]
+
+
+@pytest.mark.slow
+def test_a_map_of_more_than_2_to_the_31_values_is_searched_whole_case_11(tmp_path, cases):
+    case = cases / "11-more-than-2-31-elements"
+    plan, expected = json.loads((case / "plan.json").read_text()), json.loads((case / "expected.json").read_text())
+    documents = np.lib.format.open_memmap(tmp_path / "sparse.npy", "w+", np.float32, tuple(plan["shape"]))
+    assert documents.size > 2**31
+    for row, value in plan["nonzero"].items():
+        documents[int(row), plan["column"]] = value
+    query = np.zeros((1, documents.shape[1]), np.float32)
+    query[0, plan["column"]] = 1
+    found = ops.search_topk(query, np.load(tmp_path / "sparse.npy", mmap_mode="r"), expected["k"])
+    assert found.rows[0].tolist() == expected["rows"]
+    assert found.scores[0].tolist() == expected["scores"]
+
+
+def test_a_map_that_begins_at_an_odd_place_is_refused_with_both_numbers(tmp_path):
+    (tmp_path / "odd.bin").write_bytes(bytes(6 + 4 * 8 * 5))
+    documents = np.memmap(tmp_path / "odd.bin", np.float32, "r", offset=6, shape=(5, 8))
+    with pytest.raises(ValueError, match="documents begin 2 bytes past a multiple of 4"):
+        ops.search_topk(np.ones((1, 8), np.float32), documents, 1)
 
 
 MISFITS = [

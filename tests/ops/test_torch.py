@@ -14,6 +14,9 @@ def test_ops_pass_opcheck(metric):
     torch.library.opcheck(torch.ops.leafkit.alignment_loss.default, (student, teacher, metric))
     found = torch.library.opcheck(torch.ops.leafkit.search_topk.default, (torch.randn(2, 7), teacher, 9))
     assert set(found.values()) == {"SUCCESS"}
+    allowed = torch.tensor([True, False, False, True, False])
+    found = torch.library.opcheck(torch.ops.leafkit.search_topk.default, (torch.randn(2, 7), teacher, 4, True, allowed))
+    assert set(found.values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -36,4 +39,8 @@ def test_search_of_tensors_gives_tensors_and_reads_them_in_place():
     scores, rows = torch_ops.search_topk(documents[:2], documents, 1)
     assert rows.tolist() == [[0], [1]]
     assert isinstance(scores, torch.Tensor)
+    allowed = torch.tensor([False, False, True, False])
+    scores, rows = torch_ops.search_topk(documents[:2], documents, 2, allowed=allowed)  # its shape is that of k
+    assert rows.tolist() == [[2, -1], [2, -1]]
+    assert scores.tolist() == [[0, -torch.inf], [0, -torch.inf]]
     assert np.array_equal(documents.numpy(), np.eye(4, dtype=np.float32))

@@ -21,6 +21,7 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 NARROW = [*AVX512, "-mavx512bf16", "-mavx512vnni", "-mavx512vpopcntdq"]
 LEVEL_FLAGS = {
     "level_avx2.cpp": AVX2,
+    "level_avx2_vnni.cpp": [*AVX2, "-mavxvnni"],
     "level_avx512.cpp": AVX512,
     "level_avx512_narrow.cpp": NARROW,
     "level_amx.cpp": [*NARROW, "-mamx-tile", "-mamx-int8", "-mamx-bf16"],

@@ -12,8 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-for setting in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # NumPy's BLAS chooses for itself, before it is loaded
+# Before anything is loaded: NumPy's BLAS chooses for itself, and where we are held to AVX2 so are the others.
+for setting in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
     os.environ.pop(setting, None)
+HELD_TO_AVX2 = os.environ.get("LEAFKIT_CPU_LEVEL") == "avx2"
+if HELD_TO_AVX2:
+    os.environ |= {"OPENBLAS_CORETYPE": "Haswell", "FAISS_OPT_LEVEL": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
+                   "ONEDNN_MAX_CPU_ISA": "AVX2"}  # fmt: skip
 
 import threadpoolctl  # noqa: E402
 

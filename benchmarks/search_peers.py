@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from form import HELD_TO_AVX2
 
 Search = Callable[[np.ndarray, int], np.ndarray]  # queries (Q, D) and k give rows (Q, k)
 CHUNK = 256
@@ -118,6 +119,10 @@ def numkong(kind: str) -> Callable[[np.ndarray, int], Search]:
 
         if threads != 1:
             raise ImportError("its Python calls use one thread")
+        if HELD_TO_AVX2:
+            for name in nk.get_capabilities():
+                if name not in ("serial", "haswell"):
+                    nk.disable_capability(name)
         scale = 127 / np.abs(documents).max()
         to = {
             "f32": lambda x: np.ascontiguousarray(x),

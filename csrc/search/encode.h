@@ -1,5 +1,5 @@
-// search/encode.h: one float32 row in the form of a type. Every level file holds its own copy of this code, compiled to
-// its own vectors (16 lanes by type, whatever the registers hold): the codes are the same on all levels.
+// search/encode.h: one float32 row in the form of a type. Every level file holds its own copy of this code, with
+// vectors of its registers' size; the codes are the same on all levels.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,22 @@
 namespace leafkit {
 namespace {  // unnamed: see base/views.h
 
-using Floats = float __attribute__((vector_size(64)));
-using Words = std::uint32_t __attribute__((vector_size(64)));
-using Ints = std::int32_t __attribute__((vector_size(64)));
-using Halves = std::uint16_t __attribute__((vector_size(32)));
-using Codes = std::int8_t __attribute__((vector_size(16)));
-constexpr int kLanes = 16;
+#if defined(__AVX512F__)
+constexpr int kVector = 64;  // bytes
+#elif defined(__AVX2__)
+constexpr int kVector = 32;
+#else
+constexpr int kVector = 16;
+#endif
+constexpr int kLanes = kVector / 4;
+using Floats = float __attribute__((vector_size(kVector)));
+using Words = std::uint32_t __attribute__((vector_size(kVector)));
+using Ints = std::int32_t __attribute__((vector_size(kVector)));
+using Halves = std::uint16_t __attribute__((vector_size(kVector / 2)));
+using Codes = std::int8_t __attribute__((vector_size(kVector / 4)));
 
-// 16 values, those past the last being `otherwise`. Rows are mostly read one after another: what comes later is
-// fetched.
+// A vector of values, those past the last being `otherwise`. Rows are mostly read one after another: what comes later
+// is fetched.
 [[gnu::always_inline]] inline Floats load_floats(const float* from, std::int64_t left, float otherwise = 0) {
   constexpr std::int64_t kAhead = 2048;  // floats
   __builtin_prefetch(from + kAhead, 0, 3);

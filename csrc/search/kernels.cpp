@@ -1,10 +1,19 @@
 #include "search/kernels.h"
 
+#ifdef LEAFKIT_X86
+#include <cpuid.h>
+#endif
+
 #include <utility>
 
 namespace leafkit {
 
 #ifdef LEAFKIT_X86
+static bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
+}
+
 static void use_amx(Kernels& kernels) {
   for (const auto& [type, tile] : {std::pair{Type::int8, kInt8Amx}, std::pair{Type::bfloat16, kBfloat16Amx}}) {
     kernels.tile[static_cast<int>(type)] = tile;
@@ -29,7 +38,14 @@ Kernels kernels_of(Level level) {
     if (level == Level::amx) use_amx(kernels);
     return kernels;
   }
-  if (level == Level::avx2) return kKernelsAvx2;
+  if (level == Level::avx2) {
+    Kernels kernels = kKernelsAvx2;
+    if (has_avx_vnni()) {
+      kernels.tile[static_cast<int>(Type::int8)] = kInt8Avx2;
+      kernels.tile_queries[static_cast<int>(Type::int8)] = kTileQueries;
+    }
+    return kernels;
+  }
 #endif
   (void)level;
   return kKernelsScalar;

@@ -1,31 +1,11 @@
-// 64 documents are taken 16 at a time: 6 queries x 2 vectors of sums, 2 documents and a query in 16 registers.
 #include <immintrin.h>
 
 #include "search/encode.h"
 #include "search/tiles.h"
-#include "search/unrolled.h"
-
-#define LEAFKIT_INLINE __attribute__((always_inline))
+#include "search/tiles_avx2.h"
 
 namespace leafkit {
 namespace {
-
-using Integers = std::int32_t __attribute__((vector_size(32)));  // typed lanes: see search/tiles_avx512.h
-
-[[gnu::always_inline]] inline __m256i broadcast(const TileIn& in, int q, std::int64_t step) {
-  return _mm256_set1_epi32(static_cast<int>(in.queries[q * in.query_stride + step]));
-}
-
-[[gnu::always_inline]] inline __m256i words(const TileIn& in, std::int64_t step, int lane) {
-  const auto* word = static_cast<const std::uint32_t*>(in.group) + step * kGroup + lane;
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(word));
-}
-
-struct RealSums {
-  using Sum = __m256;
-  [[gnu::always_inline]] static __m256 begin(const TileIn&, int) { return _mm256_setzero_ps(); }
-  [[gnu::always_inline]] static __m256 score(const TileIn&, int, int, __m256 sum) { return sum; }
-};
 
 struct Float32 : RealSums {
   [[gnu::always_inline]] static __m256 document(const TileIn& in, std::int64_t i, int lane) {
@@ -56,78 +36,38 @@ struct Bfloat16 : RealSums {  // a product of two bfloat16 is exact in float32
   }
 };
 
-struct Int8 {  // bytes widened to 16 bits, so that no pair of products can saturate
-  using Sum = Integers;
-  [[gnu::always_inline]] static Integers begin(const TileIn& in, int lane) {
-    return reinterpret_cast<Integers>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in.start + lane)));
-  }
-  [[gnu::always_inline]] static __m256 score(const TileIn& in, int q, int lane, Integers sum) {
-    const __m256 real = _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(sum));
-    return _mm256_mul_ps(_mm256_mul_ps(real, _mm256_loadu_ps(in.scale + lane)), _mm256_set1_ps(in.query_scale[q]));
-  }
-  [[gnu::always_inline]] static __m256i document(const TileIn& in, std::int64_t i, int lane) {
-    return words(in, i, lane);
-  }
-  [[gnu::always_inline]] static Integers add(Integers sum, __m256i query, __m256i document) {
+struct Int8 : CodeSums {  // bytes widened to 16 bits, so that no pair of products can saturate
+  [[gnu::always_inline]] static Integers add(Integers part, __m256i query, __m256i document) {
     const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(document, 8), 8), odd = _mm256_srai_epi16(document, 8);
     const __m256i evens = _mm256_madd_epi16(_mm256_and_si256(query, _mm256_set1_epi16(0xff)), even);
     const __m256i odds = _mm256_madd_epi16(_mm256_srli_epi16(query, 8), odd);
-    return sum + reinterpret_cast<Integers>(evens) + reinterpret_cast<Integers>(odds);
+    return part + reinterpret_cast<Integers>(evens) + reinterpret_cast<Integers>(odds);
   }
 };
 
-struct Binary {  // bits counted by nibble, a table of 16 in each half
+struct Binary {  // bits counted by nibble, a table of 16 in each half; counts of bytes are joined before they overflow
   using Sum = Integers;
+  using Part = __m256i;
+  static constexpr std::int64_t kStepsAtOnce = 31;  // of at most 8 a byte
   [[gnu::always_inline]] static Integers begin(const TileIn&, int) { return Integers{}; }
+  [[gnu::always_inline]] static Integers join(Integers sum, __m256i part) {
+    const __m256i pairs = _mm256_maddubs_epi16(part, _mm256_set1_epi8(1));
+    return sum + reinterpret_cast<Integers>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
   [[gnu::always_inline]] static __m256 score(const TileIn& in, int, int, Integers sum) {
     return _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(static_cast<std::int32_t>(in.dim) - 2 * sum));
   }
   [[gnu::always_inline]] static __m256i document(const TileIn& in, std::int64_t i, int lane) {
     return words(in, i, lane);
   }
-  [[gnu::always_inline]] static Integers add(Integers sum, __m256i query, __m256i document) {
+  [[gnu::always_inline]] static __m256i add(__m256i part, __m256i query, __m256i document) {
     const __m256i table = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
     const __m256i nibble = _mm256_set1_epi8(0x0f), differ = _mm256_xor_si256(document, query);
     const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(differ, nibble));
     const __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(differ, 4), nibble));
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_add_epi8(low, high), _mm256_set1_epi8(1));
-    return sum + reinterpret_cast<Integers>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return _mm256_add_epi8(part, _mm256_add_epi8(low, high));
   }
 };
-
-// Never inlined: inside a larger function the compiler keeps some of the sums in memory.
-template <class Type, int Q>
-[[gnu::noinline]] void tile_of(const TileIn& in, TileOut& out) {
-  for (int q = 0; q < Q; ++q) out.masks[q] = 0;
-  for (int first = 0; first < kGroup; first += 16) {
-    typename Type::Sum sum[Q][2];
-    unrolled<Q>([&](auto q) LEAFKIT_INLINE {
-      unrolled<2>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::begin(in, first + 8 * d); });
-    });
-    for (std::int64_t i = 0; i < in.steps; ++i) {
-      decltype(Type::document(in, i, 0)) document[2];
-      unrolled<2>([&](auto d) LEAFKIT_INLINE { document[d] = Type::document(in, i, first + 8 * d); });
-      unrolled<Q>([&](auto q) LEAFKIT_INLINE {
-        const __m256i query = broadcast(in, q, i);
-        unrolled<2>([&](auto d) LEAFKIT_INLINE { sum[q][d] = Type::add(sum[q][d], query, document[d]); });
-      });
-    }
-    unrolled<Q>([&](auto q) LEAFKIT_INLINE {
-      const __m256 threshold = _mm256_set1_ps(in.threshold[q]);
-      unrolled<2>([&](auto d) LEAFKIT_INLINE {
-        const __m256 score = Type::score(in, q, first + 8 * d, sum[q][d]);
-        const int mask = _mm256_movemask_ps(_mm256_cmp_ps(score, threshold, _CMP_NLT_UQ));
-        out.masks[q] |= static_cast<std::uint64_t>(static_cast<unsigned>(mask)) << (first + 8 * d);
-        if (mask != 0) _mm256_store_ps(out.scores[q] + first + 8 * d, score);
-      });
-    });
-  }
-}
-
-template <class Type>
-void tile(int queries, const TileIn& in, TileOut& out) {
-  as_constant<kTileQueries>(queries, [&](auto count) { tile_of<Type, count>(in, out); });
-}
 
 // Rows of 8 floats become columns.
 [[gnu::always_inline]] inline void transpose(__m256 (&rows)[8]) {
@@ -225,7 +165,7 @@ float row_dot(const float* query, const float* row, std::int64_t dim, float* its
 const Kernels kKernelsAvx2 = {
     .in_place = Type::float32,
     .tile = {&tile<Float32>, &tile<Bfloat16>, &tile<Float16>, &tile<Int8>, &tile<Binary>},
-    .tile_queries = {kTileQueries, kTileQueries, kTileQueries, kTileQueries, kTileQueries},
+    .tile_queries = {kTileQueries, 4, kTileQueries, 4, 4},  // widening takes registers
     .enter = &nothing,
     .leave = &nothing,
     .encode = &encode,

@@ -64,8 +64,8 @@ struct Kernels {
   int tile_queries[kTypes];  // that a tile takes at most
   void (*enter)();           // before tiles are called on a thread, and again where other code may have run there
   void (*leave)();
-  // Writes the words of one row, whole cache lines. float16: two dimensions a word, as bfloat16. int8: the scale of
-  // every dimension, or null: the row's own.
+  // Writes the words of one row, and zeros up to a whole vector. float16: two dimensions a word, as bfloat16. int8: the
+  // scale of every dimension, or null: the row's own.
   Encoded (*encode)(Type type, const float* row, std::int64_t dim, const float* dim_scale, std::uint32_t* words);
   // 16 rows of words become one quarter of a group: word `step` of row r goes to group[step * 64 + r].
   void (*transpose)(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group);
@@ -83,6 +83,7 @@ extern const Kernels kKernelsScalar;
 #ifdef LEAFKIT_X86
 extern const Kernels kKernelsAvx2;
 extern const Kernels kKernelsAvx512;
+extern const Tile kInt8Avx2;        // with AVX-VNNI
 extern const Tile kBfloat16Avx512;  // with the instructions of AVX512_BF16, _VNNI and _VPOPCNTDQ
 extern const Tile kInt8Avx512;
 extern const Tile kBinaryAvx512;

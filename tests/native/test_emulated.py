@@ -136,8 +136,9 @@ DRIVER = """
 #include "search/kernels.h"
 #include "search/search.h"
 namespace leafkit {
-static int narrow;  // 0: AVX-512 alone, 1: with the narrow instructions, 2: with AMX
+static int narrow;  // 0: AVX-512 alone, 1: with the narrow instructions, 2: with AMX, 3: AVX2 alone
 Kernels kernels_of(Level) {
+  if (narrow == 3) return kKernelsAvx2;
   Kernels kernels = kKernelsAvx512;
   if (narrow) {
     kernels.tile[static_cast<int>(Type::bfloat16)] = kBfloat16Avx512;
@@ -170,6 +171,7 @@ extern "C" void search(int narrow, int type, const float* q, long queries, const
 }
 """
 SOURCES = [
+    "search/level_avx2.cpp",
     "search/level_avx512.cpp",
     "search/level_avx512_narrow.cpp",
     "search/level_amx.cpp",
@@ -210,7 +212,7 @@ def search(tmp_path_factory):
     return call
 
 
-@pytest.mark.parametrize("narrow", [0, 1, 2])
+@pytest.mark.parametrize("narrow", [0, 1, 2, 3])
 @pytest.mark.parametrize("type", [IN_PLACE, 0, 1, 2, 3])
 @pytest.mark.parametrize("dim", [1, 7, 16, 33, 65, 200])
 def test_the_answer_is_that_of_the_float64_definition(search, dim, type, narrow):
@@ -225,7 +227,7 @@ def test_the_answer_is_that_of_the_float64_definition(search, dim, type, narrow)
         np.testing.assert_array_equal(scores, expected.astype(np.float32))
 
 
-@pytest.mark.parametrize("narrow", [0, 1, 2])
+@pytest.mark.parametrize("narrow", [0, 1, 2, 3])
 @pytest.mark.parametrize("dim", [1, 31, 32, 33, 100])
 def test_bits_are_counted(search, dim, narrow):
     random = np.random.default_rng(dim)

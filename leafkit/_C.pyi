@@ -14,10 +14,12 @@ class Packed:
     def nbytes(self) -> int: ...
 
 def pack_documents(
-    documents: NDArray[np.float32],
+    documents: NDArray[np.float32] | None,
     type: str,
     dim_scale: NDArray[np.float32] | None = None,
     threads: int = 0,
+    halves: NDArray[np.uint16] | None = None,
+    halves_type: str = "bfloat16",
     level: str = "",
 ) -> Packed: ...
 def search_topk(

@@ -25,10 +25,22 @@ static Answer answer_named(const std::string& name) {
   throw std::invalid_argument("answer \"" + name + "\": expected own, exact or rescored");
 }
 
-static std::shared_ptr<Packed> pack_documents(const Matrix& documents, const std::string& type,
+using HalfMatrix = py::array_t<std::uint16_t>;
+
+static Halves halves_of(const std::optional<HalfMatrix>& halves, const std::string& type) {
+  if (!halves) return {{nullptr, 0, 0, 0}, Type::bfloat16};
+  return {rows_of(*halves, "halves"), type_named(type)};
+}
+
+static std::shared_ptr<Packed> pack_documents(const std::optional<Matrix>& documents, const std::string& type,
                                               const std::optional<py::array_t<float>>& dim_scale, int threads,
+                                              const std::optional<HalfMatrix>& halves, const std::string& halves_type,
                                               const std::string& level) {
-  const Rows<const float> rows = rows_of(documents, "documents");
+  if (!documents && !halves) throw std::invalid_argument("there are no documents");
+  const Halves narrow = halves_of(halves, halves_type);
+  const Rows<const float> rows = documents
+                                     ? rows_of(*documents, "documents")
+                                     : Rows<const float>{nullptr, narrow.rows.count, narrow.rows.dim, narrow.rows.dim};
   if (dim_scale && (dim_scale->ndim() != 1 || dim_scale->shape(0) != rows.dim))
     throw std::invalid_argument("there are " + std::to_string(dim_scale->size()) + " scales, documents have dim " +
                                 std::to_string(rows.dim));
@@ -36,18 +48,17 @@ static std::shared_ptr<Packed> pack_documents(const Matrix& documents, const std
   const Type wanted = type_named(type);
   const Kernels kernels = kernels_of(level_named(level));
   const py::gil_scoped_release release;
-  return std::make_shared<Packed>(pack(rows, wanted, scales, kernels, thread_count(threads)));
+  return std::make_shared<Packed>(pack(rows, narrow, wanted, scales, kernels, thread_count(threads)));
 }
 
 static py::tuple search(const Matrix& queries, const std::optional<Matrix>& documents,
                         const std::shared_ptr<Packed>& packed, std::int64_t k, const std::string& answer,
                         std::int64_t overfetch, const std::optional<py::array_t<std::uint64_t>>& allowed, int threads,
-                        const std::optional<py::array_t<std::uint16_t>>& halves, const std::string& halves_type,
+                        const std::optional<HalfMatrix>& halves, const std::string& halves_type,
                         const std::string& level) {
   const Rows<const float> q = rows_of(queries, "queries");
-  Documents both{{nullptr, 0, q.dim, 0}, packed.get(), {nullptr, 0, q.dim, 0}, Type::bfloat16};
+  Documents both{{nullptr, 0, q.dim, 0}, packed.get(), halves_of(halves, halves_type)};
   if (documents) both.rows = rows_of(*documents, "documents");
-  if (halves) both.halves = rows_of(*halves, "halves"), both.halves_type = type_named(halves_type);
   const Request request{k, answer_named(answer), overfetch, {}, thread_count(threads), level_named(level)};
   const bool enough = documents || (packed != nullptr &&
                                     (request.answer == Answer::own || (halves && request.answer == Answer::rescored)));
@@ -56,8 +67,8 @@ static py::tuple search(const Matrix& queries, const std::optional<Matrix>& docu
   if (q.dim != dim || both.rows.dim != dim)
     throw std::invalid_argument("queries have dim " + std::to_string(q.dim) + ", documents have dim " +
                                 std::to_string(dim));
-  const std::int64_t rows_there = documents ? both.rows.count : halves ? both.halves.count : count;
-  if (rows_there != count || (halves && both.halves.dim != dim))
+  const std::int64_t rows_there = documents ? both.rows.count : halves ? both.halves.rows.count : count;
+  if (rows_there != count || (halves && both.halves.rows.dim != dim))
     throw std::invalid_argument("there are " + std::to_string(rows_there) + " rows, " + std::to_string(count) +
                                 " of dim " + std::to_string(dim) + " are packed");
   if (k < 1 || overfetch < 1)
@@ -88,7 +99,8 @@ void bind_search(py::module_& module) {
       .def_readonly("dim", &Packed::dim)
       .def_property_readonly("nbytes", &Packed::bytes);
   module.def("pack_documents", &pack_documents, py::arg("documents").noconvert(), py::arg("type"),
-             py::arg("dim_scale") = py::none(), py::arg("threads") = 0, py::arg("level") = "");
+             py::arg("dim_scale") = py::none(), py::arg("threads") = 0, py::arg("halves") = py::none(),
+             py::arg("halves_type") = "bfloat16", py::arg("level") = "");
   module.def("search_topk", &search, py::arg("queries").noconvert(), py::arg("documents").noconvert(),
              py::arg("packed").none(true), py::arg("k"), py::arg("answer"), py::arg("overfetch") = 1,
              py::arg("allowed") = py::none(), py::arg("threads") = 0, py::arg("halves") = py::none(),

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "base/halves.h"
 #include "base/pool.h"
 #include "search/bounds.h"
 
@@ -72,7 +73,14 @@ Distance GroupWriter::write(const float* const* rows, int count, void* group, fl
   return most;
 }
 
-Packed pack(Rows<const float> rows, Type type, const float* dim_scale, const Kernels& kernels, int threads) {
+void Halves::widen(std::int64_t number, float* out) const {
+  const std::uint16_t* row = rows.row(number);
+  for (std::int64_t i = 0; i < rows.dim; ++i)
+    out[i] = type == Type::bfloat16 ? from_bfloat16(row[i]) : from_float16(row[i]);
+}
+
+Packed pack(Rows<const float> rows, const Halves& halves, Type type, const float* dim_scale, const Kernels& kernels,
+            int threads) {
   if (type == Type::int8 && rows.dim > kMostCodes)
     throw std::invalid_argument("int8 documents have dim " + std::to_string(rows.dim) + ", at most " +
                                 std::to_string(kMostCodes) + " can be summed in 32 bits");
@@ -89,11 +97,15 @@ Packed pack(Rows<const float> rows, Type type, const float* dim_scale, const Ker
   constexpr std::int64_t kGroupsAtOnce = 64;
   parallel((groups + kGroupsAtOnce - 1) / kGroupsAtOnce, threads, [&](std::int64_t part) {
     GroupWriter writer(kernels, type, rows.dim, dim_scale);
+    std::vector<float> wide(rows.data == nullptr ? static_cast<std::size_t>(kGroup * rows.dim) : 0);
     const std::int64_t last = std::min(groups, (part + 1) * kGroupsAtOnce);
     for (std::int64_t number = part * kGroupsAtOnce; number < last; ++number) {
       const float* each[kGroup];
       const std::int64_t first = number * kGroup, count = std::min<std::int64_t>(kGroup, rows.count - first);
-      for (std::int64_t lane = 0; lane < count; ++lane) each[lane] = rows.row(first + lane);
+      for (std::int64_t lane = 0; lane < count; ++lane) {
+        each[lane] = rows.data != nullptr ? rows.row(first + lane) : wide.data() + lane * rows.dim;
+        if (rows.data == nullptr) halves.widen(first + lane, wide.data() + lane * rows.dim);
+      }
       float* scale = type == Type::int8 ? out.scale.data() + first : nullptr;
       std::int32_t* start = type == Type::int8 ? out.start.data() + first : nullptr;
       out.distance[static_cast<std::size_t>(number)] =

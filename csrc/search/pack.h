@@ -49,9 +49,19 @@ class GroupWriter {
   std::vector<std::uint32_t> words_, pairs_;
 };
 
-// Packs rows on `threads` threads. `dim_scale`: int8 steps of each dimension, or null: then every document has its own,
-// its largest magnitude over 127. Throws std::invalid_argument where int8 sums could overflow (dim above 65,536).
-Packed pack(Rows<const float> rows, Type type, const float* dim_scale, const Kernels& kernels, int threads);
+// Rows of two bytes a value, or none.
+struct Halves {
+  Rows<const std::uint16_t> rows;
+  Type type;  // bfloat16 or float16
+
+  void widen(std::int64_t number, float* out) const;
+};
+
+// Packs float32 rows, or halves where `rows` has none, on `threads` threads. `dim_scale`: int8 steps of each dimension,
+// or null: then every document has its own, its largest magnitude over 127. Throws std::invalid_argument where int8
+// sums could overflow (dim above 65,536).
+Packed pack(Rows<const float> rows, const Halves& halves, Type type, const float* dim_scale, const Kernels& kernels,
+            int threads);
 
 // Queries in the form of a type.
 struct Prepared {

@@ -6,7 +6,6 @@
 #include <limits>
 #include <vector>
 
-#include "base/halves.h"
 #include "base/pool.h"
 #include "search/bounds.h"
 #include "search/candidates.h"
@@ -247,18 +246,12 @@ class Search {
       if (documents_.rows.data != nullptr) {
         if (i + kAhead < kept.size()) fetch(documents_.rows.row(kept[i + kAhead].row));
       } else {
-        widen(kept[i].row, wide);
+        documents_.halves.widen(kept[i].row, wide.data());
         row = wide.data();
       }
       kept[i].score = kernels_.dot(query, row, dim_);
     }
     std::sort(kept.begin(), kept.end(), ranks_before);
-  }
-
-  void widen(std::int64_t number, std::vector<float>& wide) const {
-    const std::uint16_t* row = documents_.halves.row(number);
-    for (std::size_t i = 0; i < wide.size(); ++i)
-      wide[i] = documents_.halves_type == Type::bfloat16 ? from_bfloat16(row[i]) : from_float16(row[i]);
   }
 
   const Documents& documents_;

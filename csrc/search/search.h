@@ -12,10 +12,9 @@ namespace leafkit {
 
 // What is searched. Rows or codes are there, or both.
 struct Documents {
-  Rows<const float> rows;            // data is null where only codes are held
-  const Packed* packed;              // null: rows are read, and packed as they are scanned
-  Rows<const std::uint16_t> halves;  // rows to score again from, where `rows` has none
-  Type halves_type;                  // bfloat16 or float16
+  Rows<const float> rows;  // data is null where only codes are held
+  const Packed* packed;    // null: rows are read, and packed as they are scanned
+  Halves halves;           // rows to score again from, where `rows` has none
 
   std::int64_t count() const { return packed != nullptr ? packed->count : rows.count; }
   std::int64_t dim() const { return packed != nullptr ? packed->dim : rows.dim; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,23 @@ def as_matrix(value: Any, name: str) -> NDArray[np.float32]:
     return array
 
 
-def as_rows(value: Any, name: str) -> tuple[NDArray[np.float32] | NDArray[np.uint16], str]:
-    """Give rows that are scored from, and their dtype: float32, or the bits of float16 or bfloat16 in 16-bit integers.
+class FloatRows(NamedTuple):
+    """Rows of one of three float types: ``wide`` is there, or ``halves``."""
+
+    wide: NDArray[np.float32] | None
+    halves: NDArray[np.uint16] | None
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and their width."""
+        held = self.halves if self.wide is None else self.wide
+        assert held is not None
+        return held.shape
+
+
+def as_rows(value: Any, name: str) -> FloatRows:
+    """Give rows of float32, or the bits of float16 or bfloat16 in 16-bit integers.
 
     Raises:
         ShapeMismatch: not two-dimensional.
@@ -53,13 +68,13 @@ def as_rows(value: Any, name: str) -> tuple[NDArray[np.float32] | NDArray[np.uin
     if not dtype:
         if array.dtype != np.float32:
             raise TypeError(f"{name} are {array.dtype}, expected float32, float16 or torch.bfloat16")
-        return as_matrix(array, name), "float32"
+        return FloatRows(as_matrix(array, name), None, "float32")
     if array.ndim != 2:
         raise ShapeMismatch(f"{name} must be a matrix (rows, dim), got shape {array.shape}")
     check_aligned(array, name)
     if array.size and not _usable(array):
         raise ValueError(f"{name} of shape {array.shape} have strides {array.strides}, expected adjacent columns")
-    return array.view(np.uint16), dtype
+    return FloatRows(None, array.view(np.uint16), dtype)
 
 
 def check_aligned(array: NDArray[Any], name: str) -> None:

@@ -30,9 +30,15 @@ class Backend(Protocol):
     """The operations on checked arrays."""
 
     def pack_documents(
-        self, documents: NDArray[np.float32], type: str, dim_scale: NDArray[np.float32] | None, threads: int
+        self,
+        documents: NDArray[np.float32] | None,
+        type: str,
+        dim_scale: NDArray[np.float32] | None,
+        threads: int,
+        halves: NDArray[np.uint16] | None,
+        halves_type: str,
     ) -> Any:
-        """Codes of the documents, with ``count``, ``dim`` and ``nbytes``."""
+        """Codes of the documents (or of halves), with ``count``, ``dim`` and ``nbytes``."""
         ...
 
     def search_topk(

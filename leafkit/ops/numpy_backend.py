@@ -36,10 +36,17 @@ class Codes:
 
 
 def pack_documents(
-    documents: NDArray[np.float32], type: str, dim_scale: NDArray[np.float32] | None, threads: int = 0
+    documents: NDArray[np.float32] | None,
+    type: str,
+    dim_scale: NDArray[np.float32] | None,
+    threads: int = 0,
+    halves: NDArray[np.uint16] | None = None,
+    halves_type: str = "bfloat16",
 ) -> Codes:
     """Round the documents to a precision. ``threads`` has no use here."""
-    return Codes(type, _rounded(documents, type, dim_scale), dim_scale)
+    rows = _widened(halves, halves_type) if documents is None and halves is not None else documents
+    assert rows is not None
+    return Codes(type, _rounded(rows, type, dim_scale), dim_scale)
 
 
 def _rounded(values: NDArray[np.float32], type: str, dim_scale: NDArray[np.float32] | None) -> NDArray[np.float32]:
@@ -123,9 +130,13 @@ def _rows(
     if documents is not None:
         return documents[rows]
     assert halves is not None
-    if halves_type == "float16":
-        return halves[rows].view(np.float16).astype(np.float32)
-    return (halves[rows].astype(np.uint32) << 16).view(np.float32)
+    return _widened(halves[rows], halves_type)
+
+
+def _widened(halves: NDArray[np.uint16], type: str) -> NDArray[np.float32]:
+    if type == "float16":
+        return halves.view(np.float16).astype(np.float32)
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def _ranked(scores: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.errors import ShapeMismatch
-from leafkit.ops.arrays import as_matrix, as_rows, is_torch, to_numpy
+from leafkit.ops.arrays import FloatRows, as_matrix, as_rows, is_torch, to_numpy
 from leafkit.ops.backend import backend, threads
 
 DocumentType = Literal["float32", "bfloat16", "float16", "int8", "binary"]
@@ -51,7 +51,8 @@ def pack_documents(documents: Any, dtype: DocumentType = "float32", *, scales: A
     """Lay documents out for the scan: once, for many searches.
 
     Args:
-        documents: float32, (N, D), as ``search_topk`` takes them.
+        documents: float32, (N, D), as ``search_topk`` takes them; float16 or torch.bfloat16 where dtype is another than
+            float32.
         dtype: precision of the scores. float32 answers exactly from the rows, which are kept and not copied; one byte a
             value beside them rules most documents out. The others hold only what they say: bfloat16 and float16 2 bytes
             a value, int8 one (and 8 bytes a document), binary a bit (1 where a value is above 0).
@@ -61,16 +62,21 @@ def pack_documents(documents: Any, dtype: DocumentType = "float32", *, scales: A
     Raises:
         ShapeMismatch: documents are no matrix, or there is not one scale a dimension.
         ValueError: another dtype, scales with a dtype that has none, or a scale that is not above 0.
-        TypeError: documents are not float32.
+        TypeError: documents are of no such type.
     """
-    rows = as_matrix(documents, "documents")
     if dtype not in get_args(DocumentType):
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(get_args(DocumentType))}")
+    given = (
+        FloatRows(as_matrix(documents, "documents"), None, dtype)
+        if dtype == "float32"
+        else as_rows(documents, "documents")
+    )
     if scales is not None and dtype != "int8":
         raise ValueError(f"scales belong to int8 documents, dtype is {dtype!r}")
-    per_dim = None if scales is None else _checked_scales(scales, rows.shape[1])
-    codes = backend().pack_documents(rows, NARROW if dtype == "float32" else dtype, per_dim, threads())
-    return PackedDocuments(dtype, rows if dtype == "float32" else None, codes)
+    per_dim = None if scales is None else _checked_scales(scales, given.shape[1])
+    narrow = NARROW if dtype == "float32" else dtype
+    codes = backend().pack_documents(given.wide, narrow, per_dim, threads(), given.halves, given.dtype)
+    return PackedDocuments(dtype, given.wide if dtype == "float32" else None, codes)
 
 
 def search_topk(
@@ -127,13 +133,10 @@ def search_topk(
     if rescore is not None:
         if packed is None:
             raise ValueError("rescore belongs to packed documents: float32 rows are scored from themselves")
-        given, dtype = as_rows(rescore, "rescore")
+        given = as_rows(rescore, "rescore")
         if given.shape != (count, dim):
             raise ShapeMismatch(f"rescore has shape {given.shape}, the documents are {count} of dim {dim}")
-        if dtype == "float32":
-            rows = cast(NDArray[np.float32], given)
-        else:
-            rows, halves, halves_dtype = None, cast(NDArray[np.uint16], given), dtype
+        rows, halves, halves_dtype = given
     words, most = _filter(allowed, len(q), count)
     answer = "own"
     if rescore is not None or (packed and rows is not None and not exact):

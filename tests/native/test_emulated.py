@@ -163,10 +163,10 @@ extern "C" void search(int narrow, int type, const float* q, long queries, const
   leafkit::narrow = narrow;
   const Rows<const float> both{d, documents, dim, dim};
   Packed packed{};
-  if (type >= 0) packed = pack(both, static_cast<Type>(type), nullptr, kernels_of(Level::avx512), 1);
+  if (type >= 0) packed = pack(both, {}, static_cast<Type>(type), nullptr, kernels_of(Level::avx512), 1);
   const Answer answer = type == static_cast<int>(Type::binary) ? Answer::own : Answer::exact;
   const Request request{k, answer, 1, {}, 1, Level::avx512};
-  const Documents all{both, type >= 0 ? &packed : nullptr, {}, Type::bfloat16};
+  const Documents all{both, type >= 0 ? &packed : nullptr, {}};
   search_topk({q, queries, dim, dim}, all, request, scores, rows, [] { return true; });
 }
 """

@@ -107,6 +107,18 @@ def test_rows_to_score_again_from_may_be_halves(type, form, tmp_path):
     np.testing.assert_array_equal(found.scores, expected.astype(np.float32))
 
 
+@pytest.mark.parametrize("type", TYPES[1:])
+def test_halves_are_packed_as_their_values_are(type):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
+    random = np.random.default_rng(9)
+    q, d = (random.normal(size=(n, 37)).astype(np.float32) for n in (3, 150))
+    for given in (d.astype(np.float16), torch.from_numpy(d).bfloat16()):
+        wide = given.float().numpy() if isinstance(given, torch.Tensor) else given.astype(np.float32)
+        found, expected = (ops.search_topk(q, ops.pack_documents(rows, type), 20) for rows in (given, wide))
+        assert found.rows.tolist() == expected.rows.tolist()
+        assert found.scores.tolist() == expected.scores.tolist()
+
+
 @every_level
 def test_halves_of_every_kind_are_read_right(level):
     values = np.arange(2**16, dtype=np.uint16).view(np.float16)
@@ -231,6 +243,7 @@ def narrower(q, d):
 REFUSED = [
     (pack("int4"), ValueError, "dtype 'int4': expected one of float32, bfloat16"),
     (pack("binary", scales=np.ones(8)), ValueError, "scales belong to int8"),
+    (lambda q, d: ops.pack_documents(d.astype(np.float16)), TypeError, "documents are float16, expected float32"),
     (pack("int8", scales=np.ones(7)), ShapeMismatch, r"shape \(7,\), documents have dim 8"),
     (pack("int8", scales=np.zeros(8)), ValueError, "above 0, the smallest is 0.0"),
     (lambda q, d: ops.pack_documents(d[0]), ShapeMismatch, r"must be a matrix .* got shape \(8,\)"),

@@ -17,13 +17,16 @@ struct Scored {
   std::int64_t row;
 };
 
-// NaN ranks below every number, -inf among them; equals rank by row. A strict weak order for any input.
-inline bool ranks_before(const Scored& a, const Scored& b) {
-  const bool nan_a = std::isnan(a.score), nan_b = std::isnan(b.score);
-  if (nan_a != nan_b) return nan_b;
-  if (!nan_a && a.score != b.score) return a.score > b.score;
-  return a.row < b.row;
-}
+// NaN ranks below every number, -inf among them; equals rank by row. A strict weak order for any input; a type, so that
+// sorting has it inline.
+struct RanksBefore {
+  bool operator()(const Scored& a, const Scored& b) const {
+    if (a.score > b.score) return true;
+    if (a.score < b.score) return false;
+    const bool nan_a = std::isnan(a.score), nan_b = std::isnan(b.score);
+    return nan_a != nan_b ? nan_b : a.row < b.row;
+  }
+};
 
 // Integers in the order of the floats: -0 is 0, NaN comes before -inf.
 using Key = std::int32_t;
@@ -162,10 +165,10 @@ class Candidates {
 
   void keep_best_known() {
     if (known_.size() > k_) {
-      std::nth_element(known_.begin(), known_.begin() + static_cast<std::ptrdiff_t>(k_), known_.end(), ranks_before);
+      std::nth_element(known_.begin(), known_.begin() + static_cast<std::ptrdiff_t>(k_), known_.end(), RanksBefore());
       known_.resize(k_);
     }
-    std::sort(known_.begin(), known_.end(), ranks_before);
+    std::sort(known_.begin(), known_.end(), RanksBefore());
   }
 
   // Keeps what `stays` says, in order.

@@ -251,7 +251,7 @@ class Search {
       }
       kept[i].score = kernels_.dot(query, row, dim_);
     }
-    std::sort(kept.begin(), kept.end(), ranks_before);
+    std::sort(kept.begin(), kept.end(), RanksBefore());
   }
 
   const Documents& documents_;

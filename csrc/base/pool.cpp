@@ -9,6 +9,8 @@
 #include <mutex>
 #include <thread>
 
+#include "base/plain.h"
+
 namespace leafkit {
 namespace {
 
@@ -42,6 +44,7 @@ class Pool {
       hold.unlock();
       std::exception_ptr thrown;
       try {
+        const PlainArithmetic plain;
         job.work(part);
       } catch (...) {
         thrown = std::current_exception();

@@ -104,13 +104,13 @@ void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t ste
   }
 }
 
-double dot(const float* a, const float* b, std::int64_t dim) {
-  __m256d high = _mm256_setzero_pd(), low = _mm256_setzero_pd();
-  double rest_high = 0, rest = 0;
-  const auto two_sum = [](double& sum, double& lost, double term) LEAFKIT_INLINE {
-    const double total = sum + term, part = total - sum;
-    lost += (sum - (total - part)) + (term - part);
-    sum = total;
+DotSum dot(const float* a, const float* b, std::int64_t dim) {
+  __m256d high = _mm256_setzero_pd(), low = _mm256_setzero_pd(), magnitude = _mm256_setzero_pd();
+  double total = 0, rest = 0, magnitudes = 0;
+  const auto add = [&](double term) LEAFKIT_INLINE {
+    const double sum = total + term, part = sum - total;
+    rest += (total - (sum - part)) + (term - part);
+    total = sum;
   };
   std::int64_t i = 0;
   for (; i + 4 <= dim; i += 4) {
@@ -119,17 +119,23 @@ double dot(const float* a, const float* b, std::int64_t dim) {
     const __m256d lost = _mm256_add_pd(_mm256_sub_pd(high, _mm256_sub_pd(sum, part)), _mm256_sub_pd(product, part));
     low = _mm256_add_pd(low, lost);
     high = sum;
+    magnitude = _mm256_add_pd(magnitude, _mm256_andnot_pd(_mm256_set1_pd(-0.0), product));
   }
-  for (; i < dim; ++i) two_sum(rest_high, rest, static_cast<double>(a[i]) * static_cast<double>(b[i]));
-  alignas(32) double highs[4], lows[4];
+  for (; i < dim; ++i) {
+    const double product = static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    add(product);
+    magnitudes += product < 0 ? -product : product;
+  }
+  alignas(32) double highs[4], lows[4], each[4];
   _mm256_store_pd(highs, high);
   _mm256_store_pd(lows, low);
+  _mm256_store_pd(each, magnitude);
   for (int lane = 0; lane < 4; ++lane) {
-    two_sum(rest_high, rest, highs[lane]);
+    add(highs[lane]);
     rest += lows[lane];
+    magnitudes += each[lane];
   }
-  // A sum that is not finite has lost its rest to NaN.
-  return rest_high - rest_high == 0 ? rest_high + rest : rest_high;
+  return {total, rest, magnitudes};
 }
 
 [[gnu::always_inline]] inline float total(const __m256 (&sum)[4]) {

@@ -107,11 +107,14 @@ struct Pair {
   }
 };
 
-double dot(const float* a, const float* b, std::int64_t dim) {
+DotSum dot(const float* a, const float* b, std::int64_t dim) {
   Pair sum[2];  // one alone would wait for its own addition
+  __m512d magnitude = _mm512_setzero_pd();
   const auto product = [&](std::int64_t i, __mmask8 mask) LEAFKIT_INLINE {
-    return _mm512_mul_pd(_mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, a + i)),
-                         _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, b + i)));
+    const __m512d term = _mm512_mul_pd(_mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, a + i)),
+                                       _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, b + i)));
+    magnitude = _mm512_add_pd(magnitude, _mm512_abs_pd(term));
+    return term;
   };
   std::int64_t i = 0;
   for (; i + 16 <= dim; i += 16) {
@@ -122,17 +125,18 @@ double dot(const float* a, const float* b, std::int64_t dim) {
   const __m512d lost = _mm512_add_pd(sum[0].low, sum[1].low);
   sum[0].low = _mm512_setzero_pd();
   sum[0].add(sum[1].high);
-  alignas(64) double highs[8], lows[8];
+  alignas(64) double highs[8], lows[8], each[8];
   _mm512_store_pd(highs, sum[0].high);
   _mm512_store_pd(lows, _mm512_add_pd(lost, sum[0].low));
-  double total = 0, rest = 0;
+  _mm512_store_pd(each, magnitude);
+  double total = 0, rest = 0, magnitudes = 0;
   for (int lane = 0; lane < 8; ++lane) {
     const double more = total + highs[lane], part = more - total;
     rest += (total - (more - part)) + (highs[lane] - part) + lows[lane];
     total = more;
+    magnitudes += each[lane];
   }
-  // A sum that is not finite has lost its rest to NaN.
-  return total - total == 0 ? total + rest : total;
+  return {total, rest, magnitudes};
 }
 
 // Four sums of each kind: one alone would wait for its own addition. What comes later in memory is fetched.

@@ -69,16 +69,16 @@ void transpose(const std::uint32_t* words, std::int64_t stride, std::int64_t ste
     for (std::int64_t step = 0; step < steps; ++step) group[step * kGroup + row] = words[row * stride + step];
 }
 
-double dot(const float* a, const float* b, std::int64_t dim) {
-  double high = 0, low = 0;
+DotSum dot(const float* a, const float* b, std::int64_t dim) {
+  double high = 0, low = 0, magnitude = 0;
   for (std::int64_t i = 0; i < dim; ++i) {
     const double product = static_cast<double>(a[i]) * static_cast<double>(b[i]);  // exact: 48 bits
     const double sum = high + product, part = sum - high;
     low += (high - (sum - part)) + (product - part);  // what the addition lost (Knuth's two-sum)
     high = sum;
+    magnitude += std::abs(product);
   }
-  // A sum that is not finite has lost its rest to NaN.
-  return std::isfinite(high) ? high + low : high;
+  return {high, low, magnitude};
 }
 
 float row_dot(const float* query, const float* row, std::int64_t dim, float* itself) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/halves.h"
+#include "base/plain.h"
 #include "base/pool.h"
 #include "search/bounds.h"
 
@@ -81,6 +82,7 @@ void Halves::widen(std::int64_t number, float* out) const {
 
 Packed pack(Rows<const float> rows, const Halves& halves, Type type, const float* dim_scale, const Kernels& kernels,
             int threads) {
+  const PlainArithmetic plain;
   if (type == Type::int8 && rows.dim > kMostCodes)
     throw std::invalid_argument("int8 documents have dim " + std::to_string(rows.dim) + ", at most " +
                                 std::to_string(kMostCodes) + " can be summed in 32 bits");

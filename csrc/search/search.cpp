@@ -6,9 +6,11 @@
 #include <limits>
 #include <vector>
 
+#include "base/plain.h"
 #include "base/pool.h"
 #include "search/bounds.h"
 #include "search/candidates.h"
+#include "search/exact.h"
 #include "search/groups.h"
 #include "search/kernels.h"
 
@@ -147,9 +149,9 @@ class Search {
         if (!wanted_()) return last;
         kernels_.enter();  // Python may have run
       }
-      if (may_leave && number > first && (number - first) % kWindow == 0) {
+      if (may_leave && number > first && (number - first) % kLook == 0) {
         if (too_many(block, number - first)) return number;
-        block.passed = 0;
+        if ((number - first) % kWindow == 0) block.passed = 0;
       }
       if (nobody_wants(block, number)) continue;
       const Group group = reader.read(number);
@@ -162,12 +164,15 @@ class Search {
     return last;
   }
 
-  // Whether so many of the last window's documents passed that narrow arithmetic costs more than it saves: one in 8,
-  // beside those that have to pass, since of `seen` documents each is among the best k with probability k / seen.
+  // Whether so many documents of this window passed that narrow arithmetic costs more than it saves: three in four
+  // while thresholds are rising, then half, later one in 8, beside those that have to pass, since of `seen` documents
+  // each is among the best k with probability k / seen.
   bool too_many(const QueryBlock& block, std::int64_t groups) const {
-    if (groups == kWindow) return false;  // thresholds are rising yet
-    const double window = static_cast<double>(kWindow * kGroup), seen = static_cast<double>(groups * kGroup);
-    const double expected = window / 1 + 4 * static_cast<double>(kept_) * window / seen;
+    const bool rising = groups < 2 * kWindow;
+    const auto look = static_cast<double>((rising ? std::min(groups, kWindow) : kWindow) * kGroup);
+    const auto seen = static_cast<double>(groups * kGroup);
+    const double share = rising ? 0.75 : groups < 8 * kWindow ? 0.5 : 0.125;
+    const double expected = look * (share + 4 * static_cast<double>(kept_) / seen);
     return static_cast<double>(block.passed) > expected * static_cast<double>(block.queries.count);
   }
 
@@ -234,7 +239,7 @@ class Search {
   }
 
   void resolve(Candidates& best, const float* query) const {
-    best.resolve([&](std::int64_t row) { return kernels_.dot(query, documents_.rows.row(row), dim_); },
+    best.resolve([&](std::int64_t row) { return exact_dot(kernels_, query, documents_.rows.row(row), dim_); },
                  [&](std::int64_t row) { fetch(documents_.rows.row(row)); });
   }
 
@@ -249,7 +254,7 @@ class Search {
         documents_.halves.widen(kept[i].row, wide.data());
         row = wide.data();
       }
-      kept[i].score = kernels_.dot(query, row, dim_);
+      kept[i].score = exact_dot(kernels_, query, row, dim_);
     }
     std::sort(kept.begin(), kept.end(), RanksBefore());
   }
@@ -283,17 +288,19 @@ void search_listing(Rows<const float> queries, const Documents& documents, const
     return;
   }
   // Few queries: each thread takes a run of documents, and what has a chance in its run is ranked together.
-  const std::int64_t runs = std::clamp<std::int64_t>(search.groups() / 4, 1, threads);
-  std::vector<QueryBlock> blocks(static_cast<std::size_t>(runs));
-  for (QueryBlock& block : blocks) block = search.begin(queries, 0, queries.count);
-  parallel(runs, request.threads, [&](std::int64_t run) {
-    search.scan(blocks[static_cast<std::size_t>(run)], search.groups() * run / runs,
-                search.groups() * (run + 1) / runs);
-  });
-  QueryBlock& all = blocks.front();
-  for (std::size_t q = 0; q < all.best.size(); ++q)
-    for (std::size_t run = 1; run < blocks.size(); ++run) all.best[q].merge(blocks[run].best[q]);
-  search.finish(all, found, scores, rows);
+  const std::int64_t runs = std::clamp<std::int64_t>(search.groups() / 4, 1, threads), most = search.block_queries();
+  for (std::int64_t first = 0; first < queries.count; first += most) {
+    std::vector<QueryBlock> blocks(static_cast<std::size_t>(runs));
+    for (QueryBlock& block : blocks) block = search.begin(queries, first, std::min(most, queries.count - first));
+    parallel(runs, request.threads, [&](std::int64_t run) {
+      search.scan(blocks[static_cast<std::size_t>(run)], search.groups() * run / runs,
+                  search.groups() * (run + 1) / runs);
+    });
+    QueryBlock& all = blocks.front();
+    for (std::size_t q = 0; q < all.best.size(); ++q)
+      for (std::size_t run = 1; run < blocks.size(); ++run) all.best[q].merge(blocks[run].best[q]);
+    search.finish(all, found, scores, rows);
+  }
 }
 
 std::int64_t bits_set(const std::uint64_t* words, std::int64_t count) {
@@ -314,6 +321,7 @@ Listing listing_of(const std::uint64_t* words, std::int64_t count) {
 
 void search_topk(Rows<const float> queries, const Documents& documents, const Request& request, float* scores,
                  std::int64_t* rows, const std::function<bool()>& wanted) {
+  const PlainArithmetic plain;
   const std::int64_t count = documents.count(), found = std::min(request.k, count);
   if (found == 0 || queries.count == 0) return;
   const Allowed& allowed = request.allowed;

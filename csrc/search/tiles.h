@@ -58,6 +58,11 @@ struct Encoded {
   std::int32_t code_sum;
 };
 
+// A sum in two parts, and the sum of its terms' magnitudes.
+struct DotSum {
+  double high, low, magnitude;
+};
+
 struct Kernels {
   Type in_place;  // what float32 documents become that are packed as they are scanned
   Tile tile[kTypes];
@@ -69,8 +74,9 @@ struct Kernels {
   Encoded (*encode)(Type type, const float* row, std::int64_t dim, const float* dim_scale, std::uint32_t* words);
   // 16 rows of words become one quarter of a group: word `step` of row r goes to group[step * 64 + r].
   void (*transpose)(const std::uint32_t* words, std::int64_t stride, std::int64_t steps, std::uint32_t* group);
-  // The inner product of two float32 vectors, summed without rounding but the last: double-double in fixed lanes.
-  double (*dot)(const float* a, const float* b, std::int64_t dim);
+  // The inner product of two float32 vectors: products exact, what the additions lost beside their sum
+  // (search/exact.h).
+  DotSum (*dot)(const float* a, const float* b, std::int64_t dim);
   // A query's inner product with a row, and the row's with itself, in float32.
   float (*row_dot)(const float* query, const float* row, std::int64_t dim, float* itself);
 };

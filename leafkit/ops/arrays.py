@@ -101,13 +101,19 @@ def _usable(array: NDArray[Any]) -> bool:
 
 def to_numpy(value: Any, name: str) -> NDArray[Any]:
     """Give a NumPy view of an array on the CPU, of any type and shape."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} are a masked array, expected one without a mask: fill it")
     if isinstance(value, np.ndarray):
         return value
-    if is_torch(value):
-        if value.device.type != "cpu":
-            raise TypeError(f"{name} are on {value.device}, expected the CPU: move them with .cpu()")
-        array: NDArray[Any] = value.detach().numpy()
-        return array
-    if hasattr(value, "__dlpack__"):
-        return np.from_dlpack(value)
+    try:
+        if is_torch(value):
+            if value.device.type != "cpu":
+                raise TypeError(f"{name} are on {value.device}, expected the CPU: move them with .cpu()")
+            array: NDArray[Any] = value.detach().resolve_neg().numpy()
+            return array
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+    except (TypeError, RuntimeError, BufferError) as exc:
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise TypeError(f"{name} are {kind}, which NumPy cannot view: {exc}") from None
     raise TypeError(f"{name} are {type(value).__name__}, expected a NumPy array, a torch CPU tensor or DLPack")

@@ -88,6 +88,11 @@ def backend() -> Backend:
     return cast(Backend, _C)
 
 
+def holder(codes: Any) -> Backend:
+    """Give the code that packed these documents: the other cannot read them."""
+    return cast(Backend, numpy_backend) if isinstance(codes, numpy_backend.Codes) else cast(Backend, _C)
+
+
 def _check_level(native: ModuleType) -> None:
     forced = os.environ.get("LEAFKIT_CPU_LEVEL")
     if forced and forced not in native.levels():

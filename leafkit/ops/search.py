@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from leafkit.errors import ShapeMismatch
 from leafkit.ops.arrays import FloatRows, as_matrix, as_rows, is_torch, to_numpy
-from leafkit.ops.backend import backend, threads
+from leafkit.ops.backend import backend, holder, threads
 
 DocumentType = Literal["float32", "bfloat16", "float16", "int8", "binary"]
+MOST_CODES = 65536  # of int8 that can be summed in 32 bits
 NARROW = "int8"  # what rules documents out before float32 rows are looked at
 
 
@@ -60,11 +62,12 @@ def pack_documents(documents: Any, dtype: DocumentType = "float32", *, scales: A
             127 steps are clipped. Without it every document has a scale of its own and nothing is clipped.
 
     Raises:
-        ShapeMismatch: documents are no matrix, or there is not one scale a dimension.
+        ShapeMismatch: documents are no matrix, their dim is above 65,536 (float32 and int8), or there is not one scale a
+            dimension.
         ValueError: another dtype, scales with a dtype that has none, or a scale that is not above 0.
         TypeError: documents are of no such type.
     """
-    if dtype not in get_args(DocumentType):
+    if not isinstance(dtype, str) or dtype not in get_args(DocumentType):
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(get_args(DocumentType))}")
     given = (
         FloatRows(as_matrix(documents, "documents"), None, dtype)
@@ -75,6 +78,11 @@ def pack_documents(documents: Any, dtype: DocumentType = "float32", *, scales: A
         raise ValueError(f"scales belong to int8 documents, dtype is {dtype!r}")
     per_dim = None if scales is None else _checked_scales(scales, given.shape[1])
     narrow = NARROW if dtype == "float32" else dtype
+    if narrow == "int8" and given.shape[1] > MOST_CODES:
+        raise ShapeMismatch(
+            f"documents have dim {given.shape[1]}, at most {MOST_CODES} can be packed as {dtype}: float32 rows are also"
+            " searched in place, bfloat16 and float16 have no such limit"
+        )
     codes = backend().pack_documents(given.wide, narrow, per_dim, threads(), given.halves, given.dtype)
     return PackedDocuments(dtype, given.wide if dtype == "float32" else None, codes)
 
@@ -126,9 +134,7 @@ def search_topk(
         raise ShapeMismatch(
             f"queries have dim {q.shape[1]}, documents have dim {dim}: encode both in one space or at one prefix"
         )
-    for name, value in (("k", k), ("overfetch", overfetch)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    k, overfetch = _count(k, "k"), _count(overfetch, "overfetch")
     halves, halves_dtype = None, "bfloat16"
     if rescore is not None:
         if packed is None:
@@ -144,7 +150,8 @@ def search_topk(
     elif exact and rows is not None:
         answer = "exact"
     wanted = min(k, max(count, 1))
-    scores, found = backend().search_topk(
+    answering = backend() if packed is None else holder(packed.codes)
+    scores, found = answering.search_topk(
         q,
         rows,
         packed.codes if packed else None,
@@ -165,12 +172,25 @@ def search_topk(
     return TopK(scores, found)
 
 
+def _count(value: Any, name: str) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
+    return count
+
+
 def _checked_scales(scales: Any, dim: int) -> NDArray[np.float32]:
-    array = np.ascontiguousarray(to_numpy(scales, "scales"), dtype=np.float32)
+    given = to_numpy(scales, "scales")
+    if given.dtype.kind not in "fiu":
+        raise TypeError(f"scales are {given.dtype}, expected numbers")
+    array = np.ascontiguousarray(given, dtype=np.float32)
     if array.shape != (dim,):
         raise ShapeMismatch(f"scales have shape {array.shape}, documents have dim {dim}")
     if not (np.isfinite(array).all() and (array > 0).all()):
-        raise ValueError(f"scales must be finite and above 0, the smallest is {array.min()}")
+        raise ValueError(f"scales must be finite and above 0, they are {array.min()} to {array.max()}")
     return array
 
 

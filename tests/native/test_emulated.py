@@ -176,6 +176,7 @@ SOURCES = [
     "search/level_avx512_narrow.cpp",
     "search/level_amx.cpp",
     "search/search.cpp",
+    "search/exact.cpp",
     "search/pack.cpp",
     "base/pool.cpp",
 ]

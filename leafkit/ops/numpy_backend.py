@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,17 +90,21 @@ def search_topk(
     assert rows is not None
     asked = queries if answer == "exact" or packed is None else _as_codes(queries, packed)
     kept = min(k * overfetch if answer == "rescored" else k, len(rows))
+    slack = _uncertainty(asked, rows) if answer == "exact" else None
     found = min(k, len(rows))
     scores = np.empty((len(queries), found), dtype=np.float32)
     numbers = np.empty((len(queries), found), dtype=np.int64)
     for first in range(0, len(queries), BLOCK_QUERIES):
         part = slice(first, first + BLOCK_QUERIES)
         mask = None if allowed is None else allowed[part] if len(allowed) > 1 else allowed
-        best, at = _search_block(asked[part], rows, kept, mask)
+        if slack is not None:
+            best, at = _search_exactly(asked[part], rows, kept, mask, slack[part])
+        else:
+            best, at = _search_block(asked[part], rows, kept, mask)
         if answer == "rescored":
             again = np.stack(
                 [
-                    _scores(q[None], _rows(documents, halves, halves_type, r))[0]
+                    _exact_scores(q, _rows(documents, halves, halves_type, r))
                     for q, r in zip(queries[part], at, strict=True)
                 ]
             )
@@ -122,6 +127,56 @@ def _scores(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[
         # einsum and not BLAS: a row's score must not depend on where it lies in a block
         scores: NDArray[np.float64] = np.einsum("qd,nd->qn", queries.astype(np.float64), rows.astype(np.float64))
     return scores
+
+
+def _uncertainty(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """At most so far is a float64 score of a query from the exact one; infinite where a row is."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        longest = max((float(np.linalg.norm(rows[i : i + BLOCK_ROWS].astype(np.float64), axis=1).max())
+                       for i in range(0, len(rows), BLOCK_ROWS)), default=0.0)  # fmt: skip
+        length = np.linalg.norm(queries.astype(np.float64), axis=1) * longest
+        most: NDArray[np.float64] = np.nan_to_num((rows.shape[1] + 4) * 2.0**-52 * length, nan=np.inf)
+    return most
+
+
+def _exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Inner products rounded once; what is not finite is what float64 arithmetic makes of it."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        products = query.astype(np.float64) * rows.astype(np.float64)
+        sums = products.sum(axis=1)
+    return np.array(
+        [math.fsum(each) if np.isfinite(total) else total for each, total in zip(products, sums, strict=True)]
+    )
+
+
+def _search_exactly(
+    queries: NDArray[np.float32],
+    documents: NDArray[np.float32],
+    k: int,
+    allowed: NDArray[np.uint64] | None,
+    slack: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The best by float64 scores, and whatever may stand before the last of them, scored exactly."""
+    found, at = np.full((len(queries), k), -np.inf), np.full((len(queries), k), -1, np.int64)
+    if k == 0:
+        return found, at
+    approximate, _ = _search_block(queries, documents, k, allowed)
+    for q, query in enumerate(queries):
+        least = approximate[q, -1]
+        near: list[NDArray[np.int64]] = []
+        for first in range(0, len(documents), BLOCK_ROWS):
+            scores = _scores(query[None], documents[first : first + BLOCK_ROWS])[0]
+            with np.errstate(invalid="ignore"):
+                hopeless = scores < least - 2 * slack[q]  # false where one is NaN
+            near.append(np.flatnonzero(~hopeless) + first)
+        rows = np.concatenate(near)
+        if allowed is not None:
+            bits = np.unpackbits(allowed[q if len(allowed) > 1 else 0].view(np.uint8), bitorder="little")
+            rows = rows[bits[rows].astype(bool)]
+        best, numbers = _ranked(_exact_scores(query, documents[rows])[None], rows[None])
+        count = min(k, len(rows))
+        found[q, :count], at[q, :count] = best[0, :count], numbers[0, :count]
+    return found, at
 
 
 def _rows(

@@ -62,8 +62,8 @@ def pack_documents(documents: Any, dtype: DocumentType = "float32", *, scales: A
             127 steps are clipped. Without it every document has a scale of its own and nothing is clipped.
 
     Raises:
-        ShapeMismatch: documents are no matrix, their dim is above 65,536 (float32 and int8), or there is not one scale a
-            dimension.
+        ShapeMismatch: documents are no matrix, their dim is above 65,536 (float32 and int8), or there is not one scale
+            a dimension.
         ValueError: another dtype, scales with a dtype that has none, or a scale that is not above 0.
         TypeError: documents are of no such type.
     """

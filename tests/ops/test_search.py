@@ -114,6 +114,25 @@ def test_equal_documents_score_equally_and_come_in_row_order(kernel, case):
 
 
 @every_kernel
+def test_sums_that_cancel_are_rounded_once(kernel):
+    random = np.random.default_rng(1)
+    large = 2.0 ** random.integers(20, 120, (60, 8))
+    small = random.normal(size=(60, 3)) * 2.0 ** random.integers(-20, 20, (60, 1))
+    documents = np.concatenate([large, small, -large], axis=1).astype(np.float32)
+    queries = np.concatenate([np.ones((1, 19)), random.permutation(np.ones((2, 19)) * [[1], [0.5]])]).astype(np.float32)
+    _check(kernel(queries, documents, 60), reference.search_topk(queries, documents, 60))
+
+
+@every_kernel
+@pytest.mark.parametrize("queries", [1, 7])
+def test_documents_that_codes_cannot_tell_apart_are_ranked_by_their_rows(kernel, queries):
+    random = np.random.default_rng(2)  # the search leaves int8, then bfloat16, on its way
+    documents = (random.normal(size=(1, 24)) + 1e-6 * random.normal(size=(9000, 24))).astype(np.float32)
+    q = random.normal(size=(queries, 24)).astype(np.float32)
+    _check(kernel(q, documents, 10), reference.search_topk(q, documents, 10))
+
+
+@every_kernel
 @pytest.mark.parametrize("count", [5, 700])
 def test_nan_ranks_last_and_minus_infinity_before_it(kernel, count):
     documents = np.linspace(0, 1, count, dtype=np.float32)[:, None].copy()
@@ -237,6 +256,28 @@ def test_a_map_that_begins_at_an_odd_place_is_refused_with_both_numbers(tmp_path
     documents = np.memmap(tmp_path / "odd.bin", np.float32, "r", offset=6, shape=(5, 8))
     with pytest.raises(ValueError, match="documents begin 2 bytes past a multiple of 4"):
         ops.search_topk(np.ones((1, 8), np.float32), documents, 1)
+
+
+def test_a_caller_that_flushes_denormals_gets_them_ranked():
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
+    documents = (np.arange(1, 4, dtype=np.int32)[:, None]).view(np.float32)  # the smallest numbers there are
+    query = np.ones((1, 1), np.float32)
+    torch.set_flush_denormal(True)
+    try:
+        found = ops.search_topk(query, documents, 3)
+    finally:
+        torch.set_flush_denormal(False)
+    assert found.rows.tolist() == [[2, 1, 0]]
+    assert (found.scores.view(np.int32) == [[3, 2, 1]]).all()
+
+
+def test_a_packing_is_searched_by_the_code_that_made_it(monkeypatch):
+    documents = np.eye(3, dtype=np.float32)
+    for made, asked in (("0", "1"), ("1", "0")):
+        monkeypatch.setenv("LEAFKIT_NATIVE", made)
+        packed = ops.pack_documents(documents, "int8")
+        monkeypatch.setenv("LEAFKIT_NATIVE", asked)
+        assert ops.search_topk(documents, packed, 1).rows.tolist() == [[0], [1], [2]]
 
 
 MISFITS = [

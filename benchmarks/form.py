@@ -40,7 +40,10 @@ def arguments(description: str, more: Callable[[argparse.ArgumentParser], None] 
 
 
 def median_seconds(calls: dict[Any, Callable[[], object]], rounds: int) -> dict[Any, float]:
-    """Time the calls in turn, after one warm-up each; medians in seconds."""
+    """Time the calls in turn, after one warm-up each; medians in seconds.
+
+    Between two calls 20 ms pass: threads of the first that wait for more work by spinning would slow the second down.
+    """
     for call in calls.values():
         call()
     times: dict[Any, list[float]] = {name: [] for name in calls}
@@ -48,6 +51,7 @@ def median_seconds(calls: dict[Any, Callable[[], object]], rounds: int) -> dict[
         for name, call in calls.items():
             if times[name] and times[name][0] > SLOW:
                 continue
+            time.sleep(0.02)
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)

@@ -22,7 +22,8 @@ def as_matrix(value: Any, name: str) -> NDArray[np.float32]:
     """
     array = to_numpy(value, name)
     if array.dtype != np.float32:
-        raise TypeError(f"{name} are {array.dtype}, expected float32: convert them, so that the rounding is yours")
+        halves = ", or pack documents as 'float16'" if array.dtype == np.float16 else ", so that the rounding is yours"
+        raise TypeError(f"{name} are {array.dtype}, expected float32: convert them{halves}")
     if array.ndim != 2:
         raise ShapeMismatch(f"{name} must be a matrix (rows, dim), got shape {array.shape}")
     check_aligned(array, name)
@@ -115,5 +116,5 @@ def to_numpy(value: Any, name: str) -> NDArray[Any]:
             return np.from_dlpack(value)
     except (TypeError, RuntimeError, BufferError) as exc:
         kind = getattr(value, "dtype", type(value).__name__)
-        raise TypeError(f"{name} are {kind}, which NumPy cannot view: {exc}") from None
+        raise TypeError(f"{name} are {kind}, which NumPy cannot view: convert them to float32 ({exc})") from None
     raise TypeError(f"{name} are {type(value).__name__}, expected a NumPy array, a torch CPU tensor or DLPack")

@@ -25,18 +25,21 @@ class TopK(NamedTuple):
     rows: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PackedDocuments:
     """Documents laid out for the scan; made by ``pack_documents``, searched by ``search_topk``.
 
     Attributes:
         dtype: precision that the scores are of.
-        rows: the float32 rows themselves, where dtype is float32: kept, not copied.
+        rows: the float32 rows themselves, where dtype is float32: kept, not copied; they must not change.
     """
 
     dtype: DocumentType
     rows: NDArray[np.float32] | None
     codes: Any
+
+    def __repr__(self) -> str:
+        return f"PackedDocuments({self.dtype}, shape={self.shape}, nbytes={self.nbytes})"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -20,7 +20,6 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kMostQueries = 1024;     // of a block: prepared, they stay in L2 or close to it
 constexpr std::int64_t kQueryBytes = 32 << 20;  // of a block's candidates, roughly
-constexpr std::int64_t kCandidateBytes = 20;    // with its key
 constexpr std::int64_t kLook = 16;              // groups between looks at `wanted`
 constexpr std::int64_t kWindow = 64;            // groups between looks at how many documents passed
 constexpr std::int64_t kManyQueries = 24;       // a thread, from where on queries are divided and not documents
@@ -72,8 +71,8 @@ class Search {
   }
 
   std::int64_t block_queries() const {
-    const std::int64_t bytes = 8 * kept_ * kCandidateBytes;
-    return std::clamp<std::int64_t>(kQueryBytes / std::max<std::int64_t>(bytes, 1), 6, kMostQueries);
+    const std::int64_t bytes = (10 + kept_) << 10;  // measured: lists are longest while thresholds are rising
+    return std::clamp<std::int64_t>(kQueryBytes / bytes, 6, kMostQueries);
   }
 
   QueryBlock begin(Rows<const float> queries, std::int64_t first, std::int64_t number) const {

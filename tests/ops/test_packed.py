@@ -192,7 +192,11 @@ def test_a_filter_leaves_out_what_the_whole_ranking_has_besides(level, type, sha
         there = allowed[number if each else 0][all_rows[number]]
         wanted = all_rows[number][there][:20]
         assert rows[number][: len(wanted)].tolist() == wanted.tolist()
-        assert scores[number][: len(wanted)].tolist() == all_scores[number][there][:20].tolist()
+        ours, theirs = scores[number][: len(wanted)], all_scores[number][there][:20]
+        if (level, type) == ("amx", "bfloat16"):  # up to four queries are multiplied by vectors: another order of sums
+            assert (np.abs(ours - theirs) <= 2 * reference.rounding_bound(q, d)).all()
+        else:
+            assert ours.tolist() == theirs.tolist()
         assert (rows[number][len(wanted) :] == -1).all()
 
 

@@ -13,7 +13,8 @@ LeafkitError
 ├── MissingExtra (ImportError)     exit 2  an optional package that is not installed
 ├── TeacherError (RuntimeError)    exit 4  a teacher that failed or gave rows that are not vectors
 ├── RecipeError (ValueError)       exit 2  a training configuration that cannot be meant
-└── TrainingStopped (RuntimeError) exit 5  a gate ended the run
+├── TrainingStopped (RuntimeError) exit 5  a gate ended the run
+└── RunTerminated (RuntimeError)   exit 143 SIGTERM ended the run, after a checkpoint
 
 Each derives from the built-in that a reader expects, so `except ValueError` works too; `exit_code` is what the CLI
 ends with. Messages say what was found, what was expected and what to do, the place first.
@@ -117,3 +118,9 @@ class TrainingStopped(LeafkitError, RuntimeError):
     """A gate ended the training run."""
 
     exit_code = 5
+
+
+class RunTerminated(LeafkitError, RuntimeError):
+    """SIGTERM ended the training run, after its step and a checkpoint."""
+
+    exit_code = 143  # 128 + 15, as a shell counts

@@ -2,6 +2,7 @@
 
 from leafkit_eval.bm25 import bm25_run
 from leafkit_eval.collections import Collection, load_collection
+from leafkit_eval.development import DevelopmentCollection
 from leafkit_eval.metrics import Measures, Qrels, Run, measure, rank
 from leafkit_eval.report import ReportFiles, write_report
 from leafkit_eval.retrieval import judge_retrieval
@@ -9,6 +10,7 @@ from leafkit_eval.search import search_run
 
 __all__ = [
     "Collection",
+    "DevelopmentCollection",
     "Measures",
     "Qrels",
     "ReportFiles",

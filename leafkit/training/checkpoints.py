@@ -1,4 +1,4 @@
-"""Checkpoints: the student's folder as sentence-transformers loads it, and the state that training goes on from."""
+"""Checkpoints: the state that training goes on from, whole or absent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from leafkit.blocks import FileEntry
 from leafkit.errors import CorruptData, RecipeError
 from leafkit.io.atomic import new_folder
-from leafkit.space import EmbeddingSpace
-from leafkit.students import write_student
+from leafkit.training.optimizer import MovingAverage
 
 if TYPE_CHECKING:
     import torch
@@ -36,19 +35,18 @@ def save_checkpoint(
     folder: Path,
     model: SentenceTransformer,
     optimizer: torch.optim.Optimizer,
+    average: MovingAverage,
     position: Position,
     *,
-    space: EmbeddingSpace,
     identity: str,
 ) -> None:
     """Write ``folder/step-N``, whole or not at all, and remove all but the two newest."""
     import torch
 
     with new_folder(folder / f"step-{position.step:08}") as scratch:
-        write_student(model, space, scratch)
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, scratch / STATE)
-        files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
-        sums = {path.relative_to(scratch).as_posix(): vars(FileEntry.of(path)) for path in files}
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.weights}
+        torch.save(state, scratch / STATE)
+        sums = {STATE: vars(FileEntry.of(scratch / STATE))}
         card = {"position": vars(position), "identity": identity, "files": sums}
         (scratch / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
@@ -56,9 +54,14 @@ def save_checkpoint(
 
 
 def load_newest(
-    folder: Path, model: SentenceTransformer, optimizer: torch.optim.Optimizer, *, identity: str
+    folder: Path,
+    model: SentenceTransformer,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage,
+    *,
+    identity: str,
 ) -> Position | None:
-    """Put the newest whole checkpoint into model and optimizer; None if the run has none yet.
+    """Put the newest whole checkpoint into model, optimizer and average; None if the run has none yet.
 
     A broken one is passed over with a warning that names the file.
 
@@ -81,9 +84,10 @@ def load_newest(
                 f"{path}: of run {card['identity']}, this one is {identity}: the recipe or the texts are others."
                 " Give the options and stores the run was started with, or remove the run's folder to start anew"
             )
-        state = torch.load(path / STATE, weights_only=True)
+        state = torch.load(path / STATE, weights_only=True, map_location=model.device)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        average.weights = state["average"]
         return Position(**card["position"])
     if broken is not None:
         raise broken

@@ -24,7 +24,7 @@ def leaf(store, tmp_path_factory):
     from leafkit.training import distil, preset
 
     out = tmp_path_factory.mktemp("leaves") / "leaf"
-    distil([store], preset("layers:1", epochs=0.2), out)
+    distil(preset("layers:1", data=[store], epochs=0.2), out)
     return out
 
 
@@ -141,7 +141,7 @@ def test_a_leaf_keeps_its_own_token_limit_below_its_teachers(tmp_path, store, te
     short = SentenceTransformer(str(teacher_folder), device="cpu")
     short.max_seq_length = 8
     short.save(str(tmp_path / "short"))
-    distil([store], preset(str(tmp_path / "short"), epochs=0.2), tmp_path / "leaf")
+    distil(preset(str(tmp_path / "short"), data=[store], epochs=0.2), tmp_path / "leaf")
     student, text = open_student(tmp_path / "leaf", precision="float32"), " ".join(f"w{number}" for number in range(20))
     plain = SentenceTransformer(str(tmp_path / "leaf"), device="cpu").encode_document([text])
     np.testing.assert_allclose(student.encode([text], "document"), plain, atol=1e-6)
@@ -162,12 +162,11 @@ def test_a_finished_run_on_other_texts_is_not_taken_for_this_one(tmp_path, store
     from leafkit.teachers import open_teacher
     from leafkit.training import distil, preset
 
-    recipe = preset("layers:1", epochs=0.2)
-    distil([store], recipe, tmp_path / "leaf")
+    distil(preset("layers:1", data=[store], epochs=0.2), tmp_path / "leaf")
     teacher = open_teacher(teacher_folder)
     embed_texts(teacher, texts(60), EmbeddingStore.create(tmp_path / "s", teacher.space, model=str(teacher_folder)))
     with pytest.raises(RecipeError, match="was trained on other texts"):
-        distil([tmp_path / "s"], recipe, tmp_path / "leaf", resume=True)
+        distil(preset("layers:1", data=[tmp_path / "s"], epochs=0.2), tmp_path / "leaf", resume=True)
 
 
 def test_a_corpus_is_embedded_anew_when_the_run_before_had_another_model(tmp_path, teacher_folder, leaf):

@@ -84,15 +84,17 @@ def run_demo(
     say("teacher: vectors of the training texts")
     embed_texts(whole, split.training, store, total=len(split.training), on_progress=on_progress)
     recipes = {
-        "layers:2:spaced": preset("layers:2:spaced", minutes=minutes, start_sample=START_SAMPLE),
-        "static": preset("static", epochs=STATIC_EPOCHS),
+        "layers:2:spaced": preset(
+            "layers:2:spaced", "fast", data=[store.folder], minutes=minutes, start_sample=START_SAMPLE
+        ),
+        "static": preset("static", data=[store.folder], epochs=STATIC_EPOCHS),
     }
     leaves: dict[str, SentenceEncoder] = {}
     results: dict[str, dict[str, Any]] = {}
     for name, recipe in recipes.items():
         leaf = folder / f"{name.replace(':', '-')}-{drawn}"
         say(f"student {name}: training")
-        report = distil([store.folder], recipe, leaf, resume=True, on_progress=on_progress)
+        report = distil(recipe, leaf, resume=True, on_progress=on_progress)
         say(
             f"student {name}: cosine to the teacher {report.cosine_start:.3f} at the start, {report.cosine_end:.3f} now"
         )

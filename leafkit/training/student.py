@@ -1,0 +1,62 @@
+"""The student as a step sees it: from token ids to vectors, by the fastest way that gives the model's gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leafkit.teachers.sentence_transformers import cpu_has_bfloat16
+from leafkit.training.data import Tokens
+from leafkit.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class TrainedStudent(torch.nn.Module):
+    """A sentence-transformers model in training: no dropout, bfloat16 products where the CPU has them."""
+
+    def __init__(self, model: SentenceTransformer, tokens: Tokens, recipe: Recipe) -> None:
+        super().__init__()
+        self.model, self._tokens = model.eval(), tokens
+        wants_bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(model.device))
+        self.bfloat16 = wants_bfloat16 and not tokens.static
+        last = [type(module).__name__ for module in model][-1]
+        self._modules_in_loss = list(model)[:-1] if last == "Normalize" and not recipe.normalized else list(model)
+        _use_eager_attention(model)
+
+    def forward(self, ids: Sequence[NDArray[np.int32]]) -> torch.Tensor:
+        """Give the vectors that the loss compares: float32, (B, dim)."""
+        features = {name: value.to(self.model.device) for name, value in self._tokens.features(ids).items()}
+        device = self.model.device.type
+        with torch.autocast(device, torch.bfloat16) if self.bfloat16 else nullcontext():
+            for module in self._modules_in_loss:
+                features = module(features)
+        return features["sentence_embedding"].float()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products are fast there."""
+    return cpu_has_bfloat16() if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def freeze_unused(student: TrainedStudent, ids: Sequence[NDArray[np.int32]]) -> None:
+    """Take parameters that no gradient reaches (a pooler that nothing reads) out of training."""
+    for parameter in student.model.parameters():
+        parameter.requires_grad_(True)
+    student(ids).sum().backward()
+    for parameter in student.model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+
+
+def _use_eager_attention(model: SentenceTransformer) -> None:
+    """On short texts torch's own CPU attention takes two to three times as long, forward and backward."""
+    encoder = getattr(model[0], "auto_model", None)
+    if model.device.type == "cpu" and getattr(encoder, "_supports_sdpa", False):
+        encoder.set_attn_implementation("eager")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.progress import OnProgress, Progress, silent
+from leafkit.rotation import Rotation
 from leafkit.store import EmbeddingStore, embed_texts
 from leafkit.teachers import Teacher
 from leafkit_eval.collections import Collection
@@ -32,8 +33,11 @@ class DevelopmentCollection:
         self._documents = [collection.findable[row] for row in order]
         self._teacher_documents: NDArray[np.float32] | None = None
 
-    def prepare(self, folder: Path) -> dict[str, float]:
-        """Embed queries and documents with the teacher, in a store in ``folder``; give the teacher's nDCG@10."""
+    def prepare(self, folder: Path, rotation: Rotation | None = None) -> dict[str, float]:
+        """Embed queries and documents with the teacher, in a store in ``folder``; give the teacher's nDCG@10.
+
+        The teacher's vectors are turned by ``rotation`` where the student learns turned ones.
+        """
         teacher, collection = self._teacher, self._collection
         store = EmbeddingStore.open_or_create(folder, teacher.space, made_by=teacher.fingerprint)
         texts = [*collection.queries, *self._documents]
@@ -45,9 +49,10 @@ class DevelopmentCollection:
             total=len(texts),
             on_progress=lambda moment: self._on_progress(Progress(stage, moment.done, moment.total, moment.note)),
         )
-        self._teacher_documents = store.lookup([row.text for row in self._documents], "document")
+        documents = store.lookup([row.text for row in self._documents], "document")
+        self._teacher_documents = documents if rotation is None else rotation.turn(documents)
         queries = store.lookup([row.text for row in collection.queries], "query")
-        return {"ndcg_at_10_teacher": self._ndcg(queries, self._teacher_documents)}
+        return {"ndcg_at_10_teacher": self._ndcg(queries, documents)}
 
     def judge(self, student: Teacher) -> dict[str, float]:
         """Embed queries and documents with the student and give nDCG@10, symmetric and asymmetric.

@@ -40,7 +40,7 @@ def retrieval(
     Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
     """
     from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
-    from leafkit.students import open_encoder, open_student
+    from leafkit.students import open_encoder, open_student, student_rotation
 
     require_packages("pytrec_eval", "jinja2", *(["bm25s", "Stemmer"] if bm25 else []), extra="judge")
     from leafkit_eval import judge_retrieval, load_collection, write_report
@@ -48,7 +48,7 @@ def retrieval(
     _require_free(out, student.name)
     collections = [load_collection(folder, split=split) for folder in data]
     leaf = open_student(student)
-    whole = open_encoder(teacher, leaf.space, whose=str(student))
+    whole = open_encoder(teacher, leaf.space, whose=str(student), rotation=student_rotation(student))
     with progress_bar() as on_progress:
         result = judge_retrieval(
             collections,

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from leafkit.index import Index
     from leafkit.io import TextRow
+    from leafkit.rotation import Rotation
 
 app = typer.Typer(help="Make indexes for search.", no_args_is_help=True)
 
@@ -27,6 +28,10 @@ def create(
         Path | None, typer.Option(help="Or: a BEIR folder or file of documents to embed and index.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="With --corpus: the teacher or leaf that embeds it.")] = None,
+    rotation: Annotated[
+        Path | None,
+        typer.Option(help="Leaf trained with rotate = pca: turn the teacher's vectors as its training did."),
+    ] = None,
     text_field: Annotated[str, typer.Option(help="With --corpus: name of the text's field or column.")] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")] = False,
 ) -> None:
@@ -38,11 +43,13 @@ def create(
     from leafkit.errors import UsageError
     from leafkit.index import Index
     from leafkit.store import EmbeddingStore
+    from leafkit.students import student_rotation
 
+    turned = None if rotation is None else student_rotation(rotation)
     if store is not None and corpus is None and model is None:
-        index = Index.from_store(EmbeddingStore.open(store), out)
+        index = Index.from_store(EmbeddingStore.open(store), out, rotation=turned)
     elif store is None and corpus is not None and model is not None:
-        index = _of_corpus(corpus, model, out, text_field)
+        index = _of_corpus(corpus, model, out, text_field, turned)
     else:
         raise UsageError("give --store, or --corpus with --model")
     if as_json:
@@ -64,7 +71,7 @@ def _require_indexable(documents: list[TextRow]) -> None:
         seen[row.id] = row.place
 
 
-def _of_corpus(corpus: Path, model: str, out: Path, text_field: str) -> Index:
+def _of_corpus(corpus: Path, model: str, out: Path, text_field: str, rotation: Rotation | None) -> Index:
     import shutil
 
     from leafkit.cli.console import progress_bar
@@ -79,7 +86,7 @@ def _of_corpus(corpus: Path, model: str, out: Path, text_field: str) -> Index:
     documents = list(read_texts([corpus], kind="document", text_field=text_field))
     _require_indexable(documents)
     is_leaf = student_space(Path(model)) is not None
-    encoder = open_student(model) if is_leaf else open_teacher(model)
+    encoder = open_student(model) if is_leaf else open_teacher(model, rotation=rotation)
     aside = out.absolute().with_name(f".{out.absolute().name}.embedding")  # a killed run goes on from here
     try:
         store = EmbeddingStore.open_or_create(aside, encoder.space, made_by=encoder.fingerprint)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from leafkit.blocks import Blocks, writer_lock
 from leafkit.errors import CorruptData, InputError
 from leafkit.ops import PackedDocuments, TopK, pack_documents, search_topk
+from leafkit.rotation import Rotation
 from leafkit.space import EmbeddingSpace
 from leafkit.store import EmbeddingStore, text_key
 
@@ -114,8 +115,8 @@ class Index:
         return Blocks.create(path, format=FORMAT, space=space, user={})
 
     @classmethod
-    def from_store(cls, store: EmbeddingStore, folder: str | Path) -> Index:
-        """Build an index of a store's documents, as the teacher embedded them.
+    def from_store(cls, store: EmbeddingStore, folder: str | Path, *, rotation: Rotation | None = None) -> Index:
+        """Build an index of a store's documents, as the teacher embedded them, turned by ``rotation`` if it is given.
 
         An id that several texts bear (files that number their documents alike) names none of them: each gets its text's
         key behind it, ``id@1f2e3d4c``, and a warning counts them.
@@ -136,7 +137,10 @@ class Index:
             )
         if not rows:
             raise InputError("the store holds no documents: embed some with --kind document", path=store.folder)
-        return cls.create(folder, store.space, ids, texts, store.vectors(rows))
+        vectors, space = store.vectors(rows), store.space
+        if rotation is not None:
+            vectors, space = rotation.turn(vectors), rotation.space(space)
+        return cls.create(folder, space, ids, texts, vectors)
 
     @classmethod
     def from_texts(cls, store: EmbeddingStore, documents: Iterable[tuple[str, str]], folder: str | Path) -> Index:

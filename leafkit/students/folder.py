@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafkit.errors import CorruptData, ModelError
 from leafkit.io.atomic import new_folder
+from leafkit.rotation import FILE, Rotation
 from leafkit.space import EmbeddingSpace
 from leafkit.teachers.sentence_transformers import Precision, SentenceEncoder, content_hash, load_model, open_teacher
 
@@ -70,6 +71,19 @@ def student_space(folder: Path) -> EmbeddingSpace | None:
     return None if card is None else EmbeddingSpace.from_json(card["space"], source=str(folder / CARD))
 
 
+def student_rotation(folder: str | Path) -> Rotation | None:
+    """Read the rotation that a leaf's space records, from the leaf's folder; None where its space is not turned.
+
+    Raises:
+        ModelError: the folder is no student.
+        CorruptData: the rotation's file is missing or is another one.
+    """
+    space = student_space(Path(folder))
+    if space is None:
+        raise ModelError(f"{folder}: is no student: {CARD} is missing. Make one with `leafkit distill`")
+    return None if space.rotation is None else Rotation.load(Path(folder) / FILE, space=space)
+
+
 def _card(folder: Path) -> dict[str, Any] | None:
     path = folder / CARD
     if not path.is_file():
@@ -109,11 +123,17 @@ def open_student(folder: str | Path, *, precision: Precision = "auto") -> Senten
 
 
 def open_encoder(
-    model: str | Path, space: EmbeddingSpace, *, whose: str, precision: Precision = "auto"
+    model: str | Path,
+    space: EmbeddingSpace,
+    *,
+    whose: str,
+    rotation: Rotation | None = None,
+    precision: Precision = "auto",
 ) -> SentenceEncoder:
     """Open whatever encodes texts of a space: a leaf by its leafkit.json, else the teacher itself.
 
-    A teacher is opened with the space's prompts and token limit. ``whose`` space it is stands in the error.
+    A teacher is opened with the space's prompts and token limit, and turned by ``rotation`` (``student_rotation`` of
+    the leaf whose space it is). ``whose`` space it is stands in the error.
 
     Raises:
         SpaceMismatch: the model's vectors are of another space.
@@ -121,6 +141,8 @@ def open_encoder(
     if student_space(Path(model)) is not None:
         encoder = open_student(model, precision=precision)
     else:
-        encoder = open_teacher(model, prompts=space.prompts, max_tokens=space.max_tokens, precision=precision)
+        encoder = open_teacher(
+            model, prompts=space.prompts, max_tokens=space.max_tokens, rotation=rotation, precision=precision
+        )
     space.require_compatible(encoder.space, ours=whose, theirs=str(model))
     return encoder

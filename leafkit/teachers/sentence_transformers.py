@@ -14,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from leafkit.errors import MissingExtra, ModelError, TeacherError
+from leafkit.rotation import Rotation
 from leafkit.space import EmbeddingSpace, Kind, Prompts, Similarity, TeacherId
 from leafkit.teachers.protocol import checked_texts
 
@@ -47,13 +48,20 @@ class SentenceEncoder:
         space: space of the vectors.
         fingerprint: content hash of the model.
         arithmetic: ``bfloat16`` or ``float32``: vectors of the two agree to a cosine of about 0.9999.
+        rotation: turns what the model gives into the space; None where it gives vectors of the space.
         truncated: texts cut at the model's token limit, or the space's if that is lower, since this object was made.
     """
 
     def __init__(
-        self, model: SentenceTransformer, space: EmbeddingSpace, fingerprint: str, precision: Precision = "auto"
+        self,
+        model: SentenceTransformer,
+        space: EmbeddingSpace,
+        fingerprint: str,
+        precision: Precision = "auto",
+        rotation: Rotation | None = None,
     ) -> None:
         self.model = model.eval()
+        self.rotation = rotation
         self.space = space
         self.fingerprint = fingerprint
         self.truncated = 0
@@ -84,6 +92,8 @@ class SentenceEncoder:
                     features = self.model.preprocess([prompted[i] for i in batch])
                     out = self.model(features)["sentence_embedding"].float()
                     vectors[batch] = torch.nn.functional.normalize(out) if self.space.normalized else out
+                    if self.rotation is not None:
+                        vectors[batch] = self.rotation.turn(vectors[batch])
         except (RuntimeError, ValueError, IndexError) as exc:
             raise TeacherError(f"{self.space.teacher.name} failed on a batch of {kind} texts: {exc}") from exc
         return vectors
@@ -103,6 +113,7 @@ def open_teacher(
     *,
     prompts: Prompts | None = None,
     max_tokens: int | None = None,
+    rotation: Rotation | None = None,
     precision: Precision = "auto",
 ) -> SentenceEncoder:
     """Open a sentence-transformers model as a teacher.
@@ -113,6 +124,7 @@ def open_teacher(
         model: a hub name (``sentence-transformers/all-MiniLM-L6-v2``) or a local folder.
         prompts: what to put before texts of each kind; the model's own configuration if not given.
         max_tokens: cut texts there; the model's own limit if not given.
+        rotation: turn its vectors, as ``rotate = "pca"`` in a recipe did for a leaf's training.
         precision: ``auto`` computes in bfloat16 where the CPU has it.
 
     Raises:
@@ -142,7 +154,9 @@ def open_teacher(
         prompts=own if prompts is None else prompts,
         max_tokens=limit if max_tokens is None else max_tokens,
     )
-    return SentenceEncoder(loaded, space, f"teacher-{space.id}", precision)
+    if rotation is not None:
+        space = rotation.space(space)
+    return SentenceEncoder(loaded, space, f"teacher-{space.id}", precision, rotation)
 
 
 def _similarity(loaded: SentenceTransformer, model: str | Path) -> Similarity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from leafkit.errors import InputError, RecipeError
 from leafkit.io.atomic import new_folder
+from leafkit.rotation import Rotation
 from leafkit.space import KINDS, EmbeddingSpace
 from leafkit.store import EmbeddingStore, Row, text_key
 from leafkit.training.recipe import KindWeights, Source
@@ -37,6 +38,7 @@ class TrainingTexts:
         keys: n names of (kind, text).
         kinds: (n,) place of each text's kind in ``leafkit.space.KINDS``.
         places: (n, 2), store and row in it.
+        rotation: turns the stores' vectors into the space, where it is not theirs.
     """
 
     space: EmbeddingSpace
@@ -46,6 +48,11 @@ class TrainingTexts:
     keys: list[bytes]
     kinds: NDArray[np.int8]
     places: NDArray[np.int64]
+    rotation: Rotation | None = None
+
+    def turned(self, rotation: Rotation) -> TrainingTexts:
+        """Give the same texts with their vectors turned."""
+        return replace(self, space=rotation.space(self.space), rotation=rotation)
 
     @property
     def hash(self) -> str:
@@ -60,7 +67,7 @@ class TrainingTexts:
             here = np.flatnonzero(places[:, 0] == number)
             if len(here):
                 out[here] = store.vectors(places[here, 1])
-        return out
+        return out if self.rotation is None else self.rotation.turn(out)
 
     def shares(self, rows: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], float]]:
         """Part rows by their store, each part with how often it comes in an epoch."""

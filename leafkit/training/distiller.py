@@ -7,17 +7,22 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leafkit.blocks import LOCK, writer_lock
 from leafkit.errors import CorruptData, RecipeError, UsageError
 from leafkit.io.atomic import write_file
 from leafkit.progress import OnProgress, silent
+from leafkit.rotation import FILE as ROTATION
 from leafkit.students import parse_spec, save_student
 from leafkit.teachers.sentence_transformers import load_model
 from leafkit.training.data import TrainingTexts, read_sources
 from leafkit.training.gates import BEST, Development
 from leafkit.training.log import LOG
 from leafkit.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from leafkit.training.loop import Outcome
 
 RECIPE, RECORD = "recipe.toml", "run.json"  # of a run's folder, and kept beside the student
 
@@ -96,7 +101,8 @@ def distil(
         )
     texts = read_sources(recipe.data)
     recipe = recipe if recipe.base else recipe.model_copy(update={"base": texts.model})
-    return DistilReport(Path(out), **_run(texts, recipe, folder, work, development, on_progress))
+    outcome = _run(texts, recipe, folder, work, development, on_progress)
+    return DistilReport(Path(out), **vars(outcome))
 
 
 def _run(
@@ -106,26 +112,27 @@ def _run(
     work: Path,
     development: Development | None,
     on_progress: OnProgress,
-) -> dict[str, object]:
+) -> Outcome:
     from leafkit.training.loop import Loop  # torch, 2 s
     from leafkit.training.processes import Processes
 
     processes = Processes(recipe.batch_size)
     with writer_lock(work) if processes.first else nullcontext():
         try:
-            loop = Loop(texts, recipe, work, processes, development, on_progress)
+            loop = Loop(texts, recipe, work, processes, development, on_progress if processes.first else silent)
             if processes.first:
                 write_file(work / RECIPE, recipe.to_toml().encode())
         finally:
             if processes.first and not (work / RECIPE).exists():  # it never began
                 shutil.rmtree(work)  # nothing may stand in the way of a better command
-        outcome = vars(loop.train())
+        with processes.peers_needed():
+            outcome = loop.train()
         if processes.first:
-            record = {"format": "leafkit.run", "texts_hash": texts.hash} | outcome
+            record = {"format": "leafkit.run", "texts_hash": texts.hash} | vars(outcome)
             write_file(work / RECORD, (json.dumps(record, indent=1) + "\n").encode())
-            beside = (work / LOG, work / RECIPE, work / RECORD)
+            beside = tuple(path for name in (LOG, RECIPE, RECORD, ROTATION) if (path := work / name).exists())
             best = max((work / BEST).glob("step-*"))
-            save_student(load_model(best)[0], texts.space, folder, recipe_hash=recipe.hash, beside=beside)
+            save_student(load_model(best)[0], loop.texts.space, folder, recipe_hash=recipe.hash, beside=beside)
     if processes.first:
         shutil.rmtree(work, ignore_errors=True)
     processes.wait()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from leafkit.errors import CorruptData, TrainingStopped
 from leafkit.io.atomic import new_folder, write_file
+from leafkit.rotation import Rotation
 from leafkit.space import KINDS, EmbeddingSpace
 from leafkit.students import write_student
 from leafkit.teachers import Teacher
@@ -32,8 +33,8 @@ CARD = "gate.json"
 class Development(Protocol):
     """A collection that is followed during training; ``leafkit_eval.DevelopmentCollection`` is one."""
 
-    def prepare(self, folder: Path) -> dict[str, float]:
-        """Embed what the teacher embeds, kept in ``folder``; give the teacher's own figures."""
+    def prepare(self, folder: Path, rotation: Rotation | None) -> dict[str, float]:
+        """Embed what the teacher embeds, kept in ``folder``, and turn it; give the teacher's own figures."""
         ...
 
     def judge(self, student: Teacher) -> dict[str, float]:

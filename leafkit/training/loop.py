@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from leafkit.errors import RunTerminated
 from leafkit.io.atomic import new_folder
 from leafkit.progress import OnProgress, Progress
+from leafkit.rotation import FILE as ROTATION
+from leafkit.rotation import Rotation
 from leafkit.students import build_student, parse_spec, write_student
 from leafkit.teachers.sentence_transformers import SentenceEncoder, batches_by_length, load_model
 from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
@@ -67,7 +69,7 @@ class Loop:
         development: Development | None,
         on_progress: OnProgress,
     ) -> None:
-        self.texts, self.recipe, self.work, self.on_progress = texts, recipe, work, on_progress
+        self.recipe, self.work, self.on_progress = recipe, work, on_progress
         self.processes = processes
         self.objective = Objective(recipe.objective, recipe.prefixes, texts.space.normalized and recipe.normalized)
         self.objective.require_fits(texts.space.dim)
@@ -75,7 +77,9 @@ class Loop:
         self.held_out = held_out_rows(texts.keys, recipe.held_out)
         trained = np.setdiff1d(np.arange(len(texts.prompted)), self.held_out)
         torch.manual_seed(recipe.seed)
-        self.model = self._start(trained)
+        sample = np.random.default_rng(recipe.seed).permutation(trained)[: recipe.start_sample]
+        self.texts = self._turned(texts, sample)
+        self.model = self._start(sample)
         self.tokens = self._read_tokens()
         self.student = TrainedStudent(self.model, self.tokens, recipe)
         freeze_unused(self.student, self.tokens.ids(self.held_out[:1]))
@@ -86,15 +90,23 @@ class Loop:
             seed=recipe.seed,
         )  # fmt: skip
         self.weights = texts.loss_weights(recipe.kind_weights)
-        self.targets = texts.vectors(self.held_out)
+        self.targets = self.texts.vectors(self.held_out)
         self.identity = f"{recipe.hash}-{texts.hash}"
 
-    def _start(self, trained: NDArray[np.int64]) -> SentenceTransformer:
+    def _turned(self, texts: TrainingTexts, sample: NDArray[np.int64]) -> TrainingTexts:
+        """The texts in the space of the student, turned if the recipe says so; the rotation is fitted once."""
+        if self.recipe.rotate is None:
+            return texts
+        path = self.work / ROTATION
+        if self.processes.first and not path.is_file():
+            Rotation.fit(texts.vectors(sample)).save(path)
+        self.processes.wait()
+        return texts.turned(Rotation(np.load(path)))
+
+    def _start(self, sample: NDArray[np.int64]) -> SentenceTransformer:
         """The student at its linear start, made once by the first process and kept in the run's folder."""
         folder = self.work / "start"
         if self.processes.first and not folder.is_dir():
-            random = np.random.default_rng(self.recipe.seed)
-            sample = random.permutation(trained)[: self.recipe.start_sample]
             made, _ = build_student(
                 parse_spec(self.recipe.student),
                 self.texts.space,
@@ -136,7 +148,7 @@ class Loop:
         module = self.processes.wrap(self.student)
         best = BestStudent(self.work / BEST)
         finite = FiniteLoss(self.texts, self.work)
-        teacher = self.development.prepare(self.work / "development") if self.development else {}
+        teacher = self.development.prepare(self.work / "development", self.texts.rotation) if self.development else {}
         log.write(
             event="start", cosine=start, held_out=len(self.held_out), texts_in_all=len(self.texts.prompted),
             world=self.processes.count, **teacher, **vars(position),
@@ -166,7 +178,7 @@ class Loop:
                 if self._gate_is_due(position.step, progress, now):
                     values = self._gate(best, position)
                     log.write(event="gate", **values, **vars(position))
-                    cosine = self._agreed(values["cosine"])
+                    cosine = values["cosine"]
                     require_learning(start, cosine, now, self.recipe.gates.tolerance)
                     log.flush()
                 if seconds - shown > SHOW_EVERY_S:
@@ -183,7 +195,7 @@ class Loop:
                 values = self._gate(best, position)
                 log.write(event="gate", **values, **vars(position))
             self._save(position)  # should writing the student fail, the training is not lost
-        require_learning(start, self._agreed(values["cosine"]), 1.0, math.inf)
+        require_learning(start, values["cosine"], 1.0, math.inf)
         log.write(event="end", cosine=values["cosine"], best_step=best.step, **vars(position))
         log.close()
         return Outcome(
@@ -225,8 +237,7 @@ class Loop:
                 if self.development is not None:
                     values |= self.development.judge(SentenceEncoder(self.model, self.texts.space, "in-training"))
                 best.offer(self.model, self.texts.space, position.step, values)
-        self.processes.wait()
-        return values
+        return values | {"cosine": self._agreed(values["cosine"])}
 
     def _agreed(self, value: float) -> float:
         """The first process's value: a number, or NaN, which no maximum keeps."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leafkit.errors import RecipeError
+from leafkit.errors import RecipeError, TrainingStopped
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +29,13 @@ class Processes:
     """
 
     def __init__(self, batch_size: int) -> None:
+        import torch
         from accelerate import Accelerator
         from accelerate.utils import InitProcessGroupKwargs
 
-        self._accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
+        # Said outright: without it accelerate takes the processes of torchrun on a CPU for strangers to each other.
+        on_cpu = not torch.cuda.is_available()
+        self._accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
         self.count: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index
         self.first = self.rank == 0
@@ -42,7 +47,7 @@ class Processes:
 
     def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
         """Let the gradients of a module be the mean over all processes; weights become the first one's."""
-        return self._accelerator.prepare(module) if self.count > 1 else module  # type: ignore[no-any-return]
+        return self._accelerator.prepare(module) if self.count > 1 else module
 
     def share(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:
         """Give this process's rows of a batch, and the factor that makes the mean over processes the batch's mean.
@@ -72,6 +77,21 @@ class Processes:
     def mean(self, value: torch.Tensor) -> float:
         """Give the mean over processes of a scalar."""
         return float(self._accelerator.reduce(value.detach(), "mean")) if self.count > 1 else float(value.detach())
+
+    @contextlib.contextmanager
+    def peers_needed(self) -> Iterator[None]:
+        """Turn what torch says when another process is gone into a ``TrainingStopped`` that says what to do."""
+        try:
+            yield
+        except RuntimeError as exc:  # gloo's and NCCL's own
+            words = str(exc).lower()
+            if self.count > 1 and any(word in words for word in ("gloo", "nccl", "connection", "timed out")):
+                first_line = str(exc).splitlines()[0]
+                raise TrainingStopped(
+                    f"process {self.rank} of {self.count} lost the others ({first_line}). Run the same command again to"
+                    " go on from the last checkpoint"
+                ) from exc
+            raise
 
     def end(self) -> None:
         """Leave the group: a process that ends with it open makes torch warn."""

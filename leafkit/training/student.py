@@ -25,7 +25,7 @@ class TrainedStudent(torch.nn.Module):
         super().__init__()
         self.model, self._tokens = model.eval(), tokens
         wants_bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(model.device))
-        self.bfloat16 = wants_bfloat16 and not tokens.static
+        self._in_bfloat16 = wants_bfloat16 and not tokens.static
         last = [type(module).__name__ for module in model][-1]
         self._modules_in_loss = list(model)[:-1] if last == "Normalize" and not recipe.normalized else list(model)
         _use_eager_attention(model)
@@ -34,7 +34,7 @@ class TrainedStudent(torch.nn.Module):
         """Give the vectors that the loss compares: float32, (B, dim)."""
         features = {name: value.to(self.model.device) for name, value in self._tokens.features(ids).items()}
         device = self.model.device.type
-        with torch.autocast(device, torch.bfloat16) if self.bfloat16 else nullcontext():
+        with torch.autocast(device, torch.bfloat16) if self._in_bfloat16 else nullcontext():
             for module in self._modules_in_loss:
                 features = module(features)
         return features["sentence_embedding"].float()
@@ -58,5 +58,5 @@ def freeze_unused(student: TrainedStudent, ids: Sequence[NDArray[np.int32]]) -> 
 def _use_eager_attention(model: SentenceTransformer) -> None:
     """On short texts torch's own CPU attention takes two to three times as long, forward and backward."""
     encoder = getattr(model[0], "auto_model", None)
-    if model.device.type == "cpu" and getattr(encoder, "_supports_sdpa", False):
+    if encoder is not None and model.device.type == "cpu" and getattr(encoder, "_supports_sdpa", False):
         encoder.set_attn_implementation("eager")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,7 @@ def distill(
     """Train a student into its teacher's space.
 
     A run that was cut off goes on when the same command is given again. SIGTERM ends it with a checkpoint and exit
-    code 143, Ctrl-C with 130.
+    code 143, Ctrl-C with 130. In many processes: torchrun --nproc-per-node 2 -m leafkit distill ...
 
     Example: leafkit distill --store notes.store --student layers:3 --out leaf --preset fast --minutes 10
     """
@@ -72,6 +73,8 @@ def distill(
     with progress_bar() as on_progress:
         follows = None if finished else _development(asked, on_progress)
         report = distil(asked, out, resume=resume, development=follows, on_progress=on_progress)
+    if os.environ.get("RANK", "0") != "0":
+        return  # of many processes the first speaks
     if as_json:
         tell_json({**vars(report), "folder": str(report.folder), "finished_before": finished})
         return

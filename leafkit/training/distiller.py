@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leafkit.blocks import LOCK, writer_lock
+from leafkit.blocks import writer_lock
 from leafkit.errors import CorruptData, RecipeError, UsageError
 from leafkit.io.atomic import write_file
 from leafkit.progress import OnProgress, silent
@@ -95,7 +95,7 @@ def distil(
         return _finished(folder, recipe, resume=resume)
     if (work / RECIPE).exists():
         _require_same(recipe, work)
-    elif work.is_dir() and (foreign := [path.name for path in work.iterdir() if path.name != LOCK]):
+    elif work.is_dir() and (foreign := [path.name for path in work.iterdir() if path.name[0] != "."]):
         raise UsageError(
             f"{work}: the run's own folder holds {foreign[0]!r}: choose another --out, or move that folder"
         )
@@ -118,13 +118,16 @@ def _run(
 
     processes = Processes(recipe.batch_size)
     with writer_lock(work) if processes.first else nullcontext():
+        fresh = processes.first and not (work / RECIPE).exists()
         try:
-            loop = Loop(texts, recipe, work, processes, development, on_progress if processes.first else silent)
             if processes.first:
+                _tidy(work)
                 write_file(work / RECIPE, recipe.to_toml().encode())
-        finally:
-            if processes.first and not (work / RECIPE).exists():  # it never began
-                shutil.rmtree(work)  # nothing may stand in the way of a better command
+            loop = Loop(texts, recipe, work, processes, development, on_progress if processes.first else silent)
+        except BaseException:
+            if fresh:  # it never began: nothing may stand in the way of a better command
+                shutil.rmtree(work)
+            raise
         with processes.peers_needed():
             outcome = loop.train()
         if processes.first:
@@ -138,6 +141,12 @@ def _run(
     processes.wait()
     processes.end()
     return outcome
+
+
+def _tidy(work: Path) -> None:
+    """Remove what a kill left half-written; the names are ``leafkit.io.atomic``'s."""
+    for scratch in work.rglob(".*.tmp"):
+        shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
 
 
 def _finished(folder: Path, recipe: Recipe, *, resume: bool) -> DistilReport:

@@ -3,24 +3,46 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from leafkit.errors import RecipeError
-from leafkit.training import preset
-from leafkit.training.batches import held_out_rows, learning_rate_factor, plan_epoch
-from leafkit.training.recipe import Recipe, make_recipe
+from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
+
+
+def order(lengths, *, batch_size, window, seed=0, shares=None):
+    lengths = np.asarray(lengths, dtype=np.int64)
+    return Order(lengths, shares or [(np.arange(len(lengths)), 1.0)], batch_size, window, seed)
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 40), st.integers(1, 5))
 def test_every_epoch_is_a_permutation(lengths, batch_size, window):
+    made = order(lengths, batch_size=batch_size, window=window, seed=3)
     for epoch in (0, 1):
-        plan = plan_epoch(lengths, batch_size=batch_size, window=window, seed=3, epoch=epoch)
+        plan = made.epoch(epoch)
         assert sorted(np.concatenate(plan).tolist()) == list(range(len(lengths)))
         assert max(map(len, plan)) <= batch_size
+        assert len(plan) == made.steps_per_epoch
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.floats(0.05, 3.5), st.floats(0.05, 3.5), st.integers(0, 5))
+def test_a_weight_says_how_often_a_row_comes(first, second, one, other, epoch):
+    rows = np.arange(first + second)
+    shares = [(rows[:first], one), (rows[first:], other)]
+    made = order(np.ones(len(rows)), batch_size=4, window=2, shares=shares)
+    if made.rows_per_epoch == 0:
+        return
+    counts = np.bincount(np.concatenate(made.epoch(epoch)), minlength=len(rows))
+    assert counts.sum() == made.rows_per_epoch
+    for (part, weight), of_part in zip(shares, np.split(counts, [first]), strict=True):
+        assert of_part.sum() == pytest.approx(weight * len(part), abs=1.0)
+        assert set(of_part) <= {int(weight), int(weight) + 1}
+
+
+def test_a_weight_below_one_takes_other_rows_in_every_epoch():
+    made = order(np.ones(100), batch_size=10, window=2, shares=[(np.arange(100), 0.5)])
+    assert set(np.concatenate(made.epoch(0)).tolist()) != set(np.concatenate(made.epoch(1)).tolist())
 
 
 def test_the_plan_depends_on_seed_and_epoch_alone_case_04():
-    lengths = list(range(10))
-    plans = [[b.tolist() for b in plan_epoch(lengths, batch_size=3, window=2, seed=17, epoch=e)] for e in (0, 1, 2)]
-    again = [[b.tolist() for b in plan_epoch(lengths, batch_size=3, window=2, seed=17, epoch=e)] for e in (0, 1, 2)]
+    plans = [[b.tolist() for b in order(range(10), batch_size=3, window=2, seed=17).epoch(e)] for e in (0, 1, 2)]
+    again = [[b.tolist() for b in order(range(10), batch_size=3, window=2, seed=17).epoch(e)] for e in (2, 1, 0)][::-1]
     assert plans == again
     assert plans[0] != plans[1] != plans[2] != plans[0]
     assert [len(plan) for plan in plans] == [4, 4, 4]
@@ -28,7 +50,7 @@ def test_the_plan_depends_on_seed_and_epoch_alone_case_04():
 
 def test_buckets_pad_little():
     lengths = np.random.default_rng(0).integers(5, 256, 3200)
-    plan = plan_epoch(lengths, batch_size=32, window=50, seed=0, epoch=0)
+    plan = order(lengths, batch_size=32, window=50).epoch(0)
     padded = sum(len(rows) * lengths[rows].max() for rows in plan)
     assert padded / lengths.sum() < 1.05
 
@@ -47,21 +69,10 @@ def test_the_rate_rises_then_falls_to_a_tenth():
     assert learning_rate_factor(1.0, warmup=0.1) == pytest.approx(0.1)
 
 
-BAD_RECIPES = [
-    ({"student": "static", "epochs": 1, "learning_rat": 1}, "did you mean 'learning_rate'"),
-    ({"student": "static", "epochs": 1, "learning_rate": 0}, "learning_rate: .*got 0"),
-    ({"student": "static"}, "epochs or minutes"),
-    ({"student": "static", "epochs": 1, "minutes": 1}, "epochs or minutes"),
-]
-
-
-@pytest.mark.parametrize(("fields", "says"), BAD_RECIPES)
-def test_a_recipe_that_cannot_be_meant_is_refused(fields, says):
-    with pytest.raises(RecipeError, match=says):
-        make_recipe(fields)
-
-
-def test_a_recipe_reads_back_equal(tmp_path):
-    recipe = preset("layers:2", minutes=1.5, base='a "quoted" name')
-    (tmp_path / "r.toml").write_text(recipe.to_toml())
-    assert Recipe.read(tmp_path / "r.toml") == recipe
+def test_each_of_three_cycles_falls_from_the_peak_to_a_tenth_as_in_leaf():
+    factors = [learning_rate_factor(step / 3000, warmup=0.01, cycles=3) for step in range(3000)]
+    for first in (30, 1000, 2000):
+        assert factors[first] == pytest.approx(1.0)
+        last = (first // 1000 + 1) * 1000 - 1
+        assert factors[last] == pytest.approx(0.1, abs=2e-3)
+        assert (np.diff(factors[first : last + 1]) < 0).all()

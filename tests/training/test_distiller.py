@@ -12,10 +12,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
 import leafkit.training.loop as loop  # noqa: E402  # after the skip
-from leafkit.errors import CorruptData, RecipeError, TrainingStopped, UnknownStudent, UsageError  # noqa: E402
+from leafkit.errors import (  # noqa: E402
+    CorruptData,
+    InputError,
+    RecipeError,
+    SpaceMismatch,
+    TrainingStopped,
+    UnknownStudent,
+    UsageError,
+)  # fmt: skip
 from leafkit.export import export_router  # noqa: E402
+from leafkit.index import Index  # noqa: E402
 from leafkit.store import EmbeddingStore, Row  # noqa: E402
-from leafkit.students import open_student  # noqa: E402
+from leafkit.students import open_encoder, open_student, student_rotation  # noqa: E402
 from leafkit.teachers import open_teacher  # noqa: E402
 from leafkit.training import distil, preset  # noqa: E402
 
@@ -61,6 +70,113 @@ np.savez({str(tmp_path / "out.npz")!r},
     np.testing.assert_allclose(out["document"], teacher.encode(documents, "document"), atol=1e-5)
     with pytest.raises(UsageError, match="is there already"):
         export_router(leaf, teacher_folder, tmp_path / "pair")
+
+
+def test_a_recipe_with_every_option_trains(store, tmp_path):
+    recipe = preset(
+        "layers:2", data=[{"store": str(store), "weight": 1.5}], epochs=3, prefixes=[8, 16], ema=0.9, layer_decay=0.8,
+        projection_factor=2.0, kind_weights={"query": 2.0}, rotate="pca", objective="cosine", learning_rate=1e-3,
+        normalized=False, gates={"every": 5},
+    )  # fmt: skip
+    report = distil(recipe, tmp_path / "leaf")
+    losses = [loss for _, loss in _losses(tmp_path / "leaf")]
+    assert np.mean(losses[-9:]) < np.mean(losses[:9])
+    assert report.best_step in range(0, report.steps + 1, 5) or report.best_step == report.steps
+
+
+def test_the_leaf_is_the_best_gates(store, tmp_path, monkeypatch):
+    """A run whose gates go up and down: what is written is the student of the highest."""
+    scores = iter([0.5, 0.1, 0.9, 0.2, 0.3, 0.4, 0.2, 0.1, 0.3, 0.2, 0.1])
+    kept = {}
+
+    def gated(self, tokens):
+        weight = self.model[-2].linear.weight.detach().clone()
+        score = next(scores, 0.1)
+        kept[score] = weight
+        return score
+
+    monkeypatch.setattr(loop.Loop, "_cosine", gated)
+    distil(preset("layers:1", data=[store], epochs=2, gates={"tolerance": 1.0}), tmp_path / "leaf")
+    written = open_student(tmp_path / "leaf").model[-2].linear.weight
+    assert torch.equal(written, kept[0.9])
+
+
+def test_a_run_that_falls_below_its_start_is_stopped_as_broken(store, tmp_path):
+    recipe = preset("layers:1", data=[store], epochs=20, cycles=1, learning_rate=30.0, held_out=30)
+    with pytest.raises(
+        TrainingStopped, match=r"of the run the held-out cosine is -?0\.\d+, below the linear start's 0\."
+    ):
+        distil(recipe, tmp_path / "leaf")
+    assert not (tmp_path / "leaf").exists()
+
+
+def test_the_rows_of_batches_whose_loss_is_not_finite_are_kept(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.Loop, "_step", lambda self, module, batch: (float("nan"), float("nan")))
+    with pytest.raises(TrainingStopped, match="not finite 3 times in a row, last at step 3"):
+        distil(preset("layers:1", data=[store], epochs=1), tmp_path / "leaf")
+    batches = json.loads((tmp_path / "leaf.run" / "not-finite.json").read_text())
+    assert [batch["step"] for batch in batches] == [1, 2, 3]
+    row = batches[0]["rows"][0]
+    opened = EmbeddingStore.open(store)
+    stored = list(opened.rows())[row["row"]]
+    assert (row["store"], row["kind"], row["text"]) == (
+        str(store),
+        stored.kind,
+        opened.space.prompts.of(stored.kind) + stored.text,
+    )
+
+
+def test_a_row_that_is_no_vector_is_named_before_the_first_step(store, tmp_path):
+    source = EmbeddingStore.open(store)
+    vectors = source.vectors(np.arange(len(source)))
+    vectors[7] *= 2
+    bad = EmbeddingStore.create(tmp_path / "bad.store", source.space, model=source.model)
+    bad.add(list(source.rows()), vectors)
+    with pytest.raises(InputError, match=r"bad.store: row 7, the vector of '.*', has norm 2, expected 1"):
+        distil(preset("layers:1", data=[tmp_path / "bad.store"], epochs=1), tmp_path / "leaf")
+    assert not (tmp_path / "leaf").exists()
+
+
+REFUSED = [
+    ({"prefixes": list(range(1, 40))}, "39 prefixes of a space of 32 dims"),
+    ({"prefixes": [64]}, "prefix 64 of a space of 32 dims: expected 1 to 32"),
+    ({"prefixes": [8, 8]}, "each width once"),
+    ({"data": ()}, "no data"),
+    ({"gates": {"development": "scifact"}}, "give that collection as development="),
+]
+
+
+@pytest.mark.parametrize(("fields", "says"), REFUSED)
+def test_a_recipe_that_does_not_fit_its_data_is_refused_and_leaves_nothing(store, tmp_path, fields, says):
+    with pytest.raises(RecipeError, match=says):
+        distil(preset("layers:1", **{"data": [store], "epochs": 1} | fields), tmp_path / "leaf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_turned_space_keeps_scores_and_can_be_cut(store, teacher_folder, tmp_path):
+    leaf = tmp_path / "leaf"
+    distil(preset("layers:2", data=[store], epochs=1, rotate="pca"), leaf)
+    rotation, student = student_rotation(leaf), open_student(leaf)
+    opened = EmbeddingStore.open(store)
+    assert student.space == rotation.space(opened.space)
+    plain = opened.vectors(np.arange(len(opened)))
+    turned = rotation.turn(plain)
+    np.testing.assert_allclose(turned @ turned.T, plain @ plain.T, atol=1e-5)
+    carried = (turned**2).sum(0) / (turned**2).sum()
+    assert carried[:4].sum() > (plain**2).sum(0)[np.argsort(-(plain**2).sum(0))][:4].sum() / (plain**2).sum()
+    teacher = open_encoder(teacher_folder, student.space, whose="leaf", rotation=rotation, precision="float32")
+    texts = [row.text for row in opened.rows() if row.kind == "document"][:3]
+    unturned = open_teacher(teacher_folder, precision="float32").encode(texts, "document")
+    np.testing.assert_allclose(teacher.encode(texts, "document"), rotation.turn(unturned), atol=1e-5)
+    index = Index.from_store(opened, tmp_path / "index", rotation=rotation)
+    assert index.space == student.space
+    with pytest.raises(SpaceMismatch, match="rotation"):
+        open_encoder(teacher_folder, student.space, whose="leaf")
+    export_router(leaf, teacher_folder, tmp_path / "pair")
+    from sentence_transformers import SentenceTransformer
+
+    given = SentenceTransformer(str(tmp_path / "pair")).encode_document(texts)
+    np.testing.assert_allclose(given, teacher.encode(texts, "document"), atol=1e-5)
 
 
 class Stop(Exception):

@@ -46,3 +46,19 @@ def alignment_loss(student, teacher, metric):
             norms = np.sqrt((s**2).sum()) * np.sqrt((t**2).sum())
             values.append(1.0 if norms == 0 else 1 - (s * t).sum() / norms)
     return float(np.mean(values))
+
+
+def objective(student, teacher, metric, prefixes=(), normalized=True, weights=None):
+    """Mean over prefixes and the whole width of the sum over rows of weight times loss, over the number of rows."""
+    rows, dim = student.shape
+    weights = np.ones(rows) if weights is None else weights
+    values = []
+    for width in {*prefixes, dim}:
+        total = 0.0
+        for row in range(rows):
+            s, t = (vectors[row, :width].astype(np.float64) for vectors in (student, teacher))
+            if normalized and width < dim:
+                s, t = (v / np.sqrt((v**2).sum()) if v.any() else v for v in (s, t))
+            total += float(weights[row]) * alignment_loss(s[None], t[None], metric)
+        values.append(total / rows)
+    return sum(values) / len(values)

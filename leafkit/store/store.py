@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from leafkit.blocks import Blocks, Manifest, writer_lock
-from leafkit.errors import CorruptData, InputError, SpaceMismatch
-from leafkit.space import EmbeddingSpace, Kind
+from leafkit.errors import CorruptData, InputError, MissingExtra, SpaceMismatch
+from leafkit.space import EmbeddingSpace, Kind, Prompts
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from datasets import Dataset
 
 FORMAT = "leafkit.store"
 
@@ -214,6 +216,46 @@ class EmbeddingStore:
             for text, kind, name in zip(*(table[c].to_pylist() for c in ("text", "kind", "id")), strict=True):
                 yield Row(text, kind, name)
 
+    def as_dataset(self, *, kind: Kind | None = None) -> Dataset:
+        """Give the store as a dataset to train a sentence-transformers model on, in row order.
+
+        The columns are ``text``, with the space's prompt for its kind in front (it is part of what was trained, so the
+        trainer gets no ``prompts``), and ``label``, the teacher's vector. Labels are the store's files, mapped, not
+        read: rows come into memory as a batch asks for them. Texts are held in memory. What is added to the store
+        later is not in it.
+
+        Args:
+            kind: texts of one kind only; of both if not given.
+
+        Returns:
+            A ``datasets.Dataset`` whose labels have the store's dtype and come as float32 torch tensors, (dim,). In a
+            store of both dtypes the blocks of float16 are copied to float32, with a warning that says how much.
+
+        Raises:
+            MissingExtra: datasets is not installed.
+        """
+        import pyarrow as pa  # 0.1 s
+        import pyarrow.compute as pc
+
+        try:
+            from datasets import Dataset  # pandas comes with it: 2 s
+        except ImportError as exc:
+            raise MissingExtra("datasets", "datasets") from exc
+        blocks = self._blocks.blocks
+        tables = [block.table(["text", "kind"]) for block in blocks]
+        texts = [chunk for table in tables for chunk in _prompted(table, self.space.prompts).chunks]
+        labels = _label_chunks([block.vectors for block in blocks])
+        dtype = labels[0].type if labels else pa.list_(pa.float32(), self.space.dim)
+        table = pa.table({"text": pa.chunked_array(texts, pa.string()), "label": pa.chunked_array(labels, dtype)})
+        # a block never changes once it has its name; without a name of its own datasets would hash every vector
+        fingerprint = xxhash.xxh3_64_hexdigest(",".join(block.entry.name for block in blocks).encode())
+        dataset = Dataset(table, fingerprint=fingerprint)
+        if kind is not None:
+            kinds = pa.chunked_array([chunk for part in tables for chunk in part["kind"].chunks], pa.string())
+            dataset = dataset.select(np.flatnonzero(pc.equal(kinds, kind)))  # row numbers beside the table, no copy
+        # as Python lists a batch of labels takes longer to make than some students take to train on it
+        return dataset.with_format("torch", columns=["label"], output_all_columns=True)
+
     def verify(self) -> None:
         """Compare the checksum of every file with the manifest's.
 
@@ -225,3 +267,33 @@ class EmbeddingStore:
     def _take_in(self, keys: Iterable[bytes], start: int) -> None:
         for row, key in enumerate(keys, start):
             self._row_of_key.setdefault(key, row)
+
+
+def _prompted(table: pa.Table, prompts: Prompts) -> pa.ChunkedArray:
+    """Texts as the teacher embedded them."""
+    import pyarrow.compute as pc  # 0.1 s
+
+    before = pc.if_else(pc.equal(table["kind"], "query"), prompts.query, prompts.document)
+    return pc.binary_join_element_wise(before, table["text"], "")
+
+
+def _label_chunks(maps: Sequence[NDArray[np.floating[Any]]]) -> list[pa.Array]:
+    """Lists of a fixed size over each matrix (n, dim) where it lies."""
+    import pyarrow as pa  # 0.1 s
+
+    narrow = [part for part in maps if part.dtype == np.float16]
+    if 0 < len(narrow) < len(maps):
+        size = sum(2 * part.nbytes for part in narrow)
+        warnings.warn(
+            f"{sum(map(len, narrow))} of {sum(map(len, maps))} rows are float16 among float32, and are copied into"
+            f" {size} bytes of memory: a store of one dtype is not copied",
+            stacklevel=3,
+        )
+        maps = [part.astype(np.float32, copy=False) for part in maps]
+    chunks = []
+    for part in maps:
+        flat = pa.Array.from_buffers(
+            pa.from_numpy_dtype(part.dtype), part.size, [None, pa.py_buffer(np.ascontiguousarray(part))]
+        )
+        chunks.append(pa.FixedSizeListArray.from_arrays(flat, part.shape[1]))
+    return chunks

@@ -1,6 +1,20 @@
 """Bring a student into its teacher's space from cached vectors: recipe, batches, loop, gates, checkpoints."""
 
+from typing import TYPE_CHECKING
+
 from leafkit.training.distiller import DistilReport, distil
+from leafkit.training.objectives import Objective
 from leafkit.training.recipe import Recipe, Source, preset
 
-__all__ = ["DistilReport", "Recipe", "Source", "distil", "preset"]
+if TYPE_CHECKING:
+    from leafkit.training.alignment import AlignmentLoss
+
+__all__ = ["AlignmentLoss", "DistilReport", "Objective", "Recipe", "Source", "distil", "preset"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "AlignmentLoss":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from leafkit.training.alignment import AlignmentLoss  # a torch module by inheritance: torch loads with it
+
+    return AlignmentLoss

@@ -1,75 +1,114 @@
-"""Objective: the loss between student and teacher vectors of the same texts, over widths and with weights."""
+"""The objective: how far a student's vectors are from their teacher's, at which widths. Knows tensors, no model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING, get_args
 
 from leafkit.errors import RecipeError, ShapeMismatch
 from leafkit.ops.losses import Metric
-from leafkit.ops.torch import alignment_loss
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class Objective:
-    """An alignment loss at the full width and, in the mean with it, at Matryoshka prefixes.
+    """An alignment loss at the whole width and, in the mean with it, at Matryoshka prefixes.
 
     Attributes:
         metric: as in ``leafkit.ops.alignment_loss``.
-        prefixes: further widths; a cut vector is brought back to unit length where vectors are normalised.
-        normalized: vectors are of unit length.
+        prefixes: further widths at which the vectors are compared.
+        normalized: the space's vectors have unit length, so that a cut prefix, the student's and the teacher's, is
+            given unit length again.
+
+    Raises:
+        RecipeError: another metric, or a prefix that is below 1 or named twice.
     """
 
     metric: Metric = "squared_l2"
     prefixes: tuple[int, ...] = ()
     normalized: bool = True
 
+    def __post_init__(self) -> None:
+        if self.metric not in get_args(Metric):
+            raise RecipeError(f"metric {self.metric!r}: expected one of {', '.join(get_args(Metric))}")
+        for place, width in enumerate(self.prefixes):
+            if width < 1:
+                raise RecipeError(f"prefix {width}: expected at least 1 dim")
+            if width in self.prefixes[:place]:
+                raise RecipeError(f"prefix {width} is named {self.prefixes.count(width)} times, expected once")
+
     def require_fits(self, dim: int) -> None:
-        """Raise ``RecipeError`` unless the prefixes are widths of a space of ``dim`` dims, each once."""
+        """Raise ``RecipeError``, with both numbers, if vectors of ``dim`` have no such prefixes."""
         if len(self.prefixes) > dim:
-            raise RecipeError(f"{len(self.prefixes)} prefixes of a space of {dim} dims: expected at most {dim}")
-        bad = [width for width in self.prefixes if not 1 <= width <= dim]
-        if bad:
-            raise RecipeError(f"prefix {bad[0]} of a space of {dim} dims: expected 1 to {dim}")
-        if len(set(self.prefixes)) < len(self.prefixes):
-            raise RecipeError(f"prefixes {list(self.prefixes)}: each width once")
+            raise RecipeError(f"{len(self.prefixes)} prefixes, the vectors have {dim} dims: give at most {dim}")
+        if self.prefixes and max(self.prefixes) > dim:
+            raise RecipeError(f"prefix {max(self.prefixes)}, the vectors have {dim} dims: give prefixes up to {dim}")
 
     def __call__(
         self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Give the loss, a scalar that propagates into the student: sum of w_i loss_i over B, mean over the widths.
+        """Give the loss as a scalar tensor that propagates into the student; the teacher is fixed.
 
         Args:
             student: float32, (B, D).
-            teacher: float32, (B, D).
-            weights: float32, (B,); 1 for every row if not given.
+            teacher: float32, (B, D), on the student's device.
+            weights: float32, (B,), of the rows; 1 each if not given.
+
+        Returns:
+            Sum over rows of weight times loss, over B (not over the sum of weights: a batch of light rows counts
+            less than one of heavy rows), and the mean of that over the prefixes. Where a row has no slope (equal
+            vectors in ``l2``, a row of zeros in ``cosine``) its gradient is 0.
 
         Raises:
-            ShapeMismatch: the shapes differ.
+            ShapeMismatch: student and teacher, or student and weights, do not fit each other.
+            RecipeError: a prefix is wider than D.
         """
         if student.shape != teacher.shape:
             raise ShapeMismatch(
-                f"the student gives {tuple(student.shape)}, the teacher's vectors are {tuple(teacher.shape)}: the"
-                " student needs a projection to the teacher's width"
+                f"student has shape {tuple(student.shape)}, teacher has shape {tuple(teacher.shape)}: one row each, of"
+                " one width"
             )
-        widths = {*self.prefixes, student.shape[1]}
-        losses = [self._at(width, student, teacher, weights) for width in sorted(widths)]
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        if weights is not None and weights.shape != student.shape[:1]:
+            raise ShapeMismatch(f"weights have shape {tuple(weights.shape)}, expected ({len(student)},): one a row")
+        dim = student.shape[1]
+        self.require_fits(dim)
+        widths = sorted({*self.prefixes, dim})
+        first, *others = (self._loss(self._cut(student, n), self._cut(teacher, n), weights) for n in widths)
+        return sum(others, start=first) / len(widths)
 
-    def _at(
-        self, width: int, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None
-    ) -> torch.Tensor:
-        if width < student.shape[1]:
-            student, teacher = student[:, :width], teacher[:, :width]
-            if self.normalized:
-                student, teacher = torch.nn.functional.normalize(student), torch.nn.functional.normalize(teacher)
+    def _cut(self, vectors: torch.Tensor, width: int) -> torch.Tensor:
+        import torch  # with the first batch, not with a recipe
+
+        if width == vectors.shape[1]:
+            return vectors
+        prefix = vectors[:, :width]
+        if not self.normalized:
+            return prefix
+        norms = torch.linalg.vector_norm(prefix, dim=1, keepdim=True)
+        return prefix / torch.where(norms == 0, 1.0, norms)  # a floor on norms would give zeros a huge gradient
+
+    def _loss(self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         if weights is None and student.device.type == "cpu":
+            from leafkit.ops.torch import alignment_loss
+
             return alignment_loss(student, teacher, self.metric)
-        if self.metric == "cosine":
-            rows = 1 - torch.nn.functional.cosine_similarity(student, teacher)
-        else:
-            rows = (student - teacher).square().sum(1)
-            if self.metric == "l2":
-                rows = torch.where(rows > 0, rows, 1).sqrt() * (rows > 0)  # no gradient where nothing differs
-        return (rows if weights is None else rows * weights).mean()
+        losses = _row_losses(student, teacher, self.metric)
+        return (losses if weights is None else weights * losses).mean()
+
+
+def _row_losses(student: torch.Tensor, teacher: torch.Tensor, metric: Metric) -> torch.Tensor:
+    """The loss of every row, (B,), for devices and weights that the fused operation does not take."""
+    import torch
+
+    distances: torch.Tensor
+    if metric == "cosine":
+        norms = torch.linalg.vector_norm(student, dim=1) * torch.linalg.vector_norm(teacher, dim=1)
+        zero = norms == 0  # such a row is at distance 1 from everything, in every direction
+        distances = 1.0 - torch.where(zero, 0.0, (student * teacher).sum(1) / torch.where(zero, 1.0, norms))
+    elif metric == "l2":
+        distances = torch.linalg.vector_norm(student - teacher, dim=1)  # its gradient at 0 is 0
+    else:
+        distances = (student - teacher).square().sum(1)
+    return distances

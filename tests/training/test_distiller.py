@@ -138,9 +138,9 @@ def test_a_row_that_is_no_vector_is_named_before_the_first_step(store, tmp_path)
 
 
 REFUSED = [
-    ({"prefixes": list(range(1, 40))}, "39 prefixes of a space of 32 dims"),
-    ({"prefixes": [64]}, "prefix 64 of a space of 32 dims: expected 1 to 32"),
-    ({"prefixes": [8, 8]}, "each width once"),
+    ({"prefixes": list(range(1, 40))}, "39 prefixes, the vectors have 32 dims"),
+    ({"prefixes": [64]}, "prefix 64, the vectors have 32 dims"),
+    ({"prefixes": [8, 8]}, "prefix 8 is named 2 times"),
     ({"data": ()}, "no data"),
     ({"gates": {"development": "scifact"}}, "give that collection as development="),
 ]

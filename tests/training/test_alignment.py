@@ -1,0 +1,108 @@
+"""The objective inside SentenceTransformerTrainer, in real runs of a tiny model on a store's dataset."""
+
+import copy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
+pytest.importorskip("datasets", reason="datasets is not installed (extra: datasets)")
+
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer  # noqa: E402  # after the skip
+from sentence_transformers import SentenceTransformerTrainingArguments as Arguments  # noqa: E402
+
+from leafkit.errors import RecipeError, ShapeMismatch, UsageError  # noqa: E402
+from leafkit.ops.torch import alignment_loss  # noqa: E402
+from leafkit.store import EmbeddingStore  # noqa: E402
+from leafkit.students import build_student, parse_spec  # noqa: E402
+from leafkit.training import AlignmentLoss, Objective  # noqa: E402
+from leafkit.training.data import Tokens  # noqa: E402
+
+
+@pytest.fixture
+def opened(store):
+    return EmbeddingStore.open(store)
+
+
+def start(store, spec):
+    """A student as `leafkit distill` starts it; it trains without dropout."""
+    rows = np.arange(len(store))
+    prompted = list(store.as_dataset()["text"])
+    student, _ = build_student(
+        parse_spec(spec), store.space, base=store.model, prompted=prompted, targets=store.vectors(rows)
+    )
+    for module in student.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return student
+
+
+def train(student, loss, dataset, folder, rate):
+    arguments = Arguments(
+        str(folder), max_steps=40, per_device_train_batch_size=32, learning_rate=rate, logging_steps=1,
+        report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True, seed=3, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = SentenceTransformerTrainer(model=student, args=arguments, train_dataset=dataset, loss=loss)
+    trainer.train()
+    return trainer, [line["loss"] for line in trainer.state.log_history if "loss" in line]
+
+
+@pytest.mark.parametrize(("spec", "rate", "prefixes"), [("layers:2", 2e-3, ()), ("static", 3e-2, (8, 32))])
+def test_the_trainer_starts_at_the_loops_loss_and_it_goes_down(opened, tmp_path, spec, rate, prefixes):
+    student = start(opened, spec)
+    before = copy.deepcopy(student).eval()
+    loss = AlignmentLoss(student, prefixes=prefixes)
+    seen = []
+    loss.register_forward_hook(lambda _, inputs, out: seen.append((inputs[1].clone(), float(out.detach()))))
+    trainer, logged = train(student, loss, opened.as_dataset(), tmp_path, rate)
+    assert seen[0][1] == pytest.approx(logged[0], abs=1e-4)  # the trainer rounds what it logs
+
+    labels = seen[0][0]
+    vectors = torch.from_numpy(opened.vectors(range(len(opened))))
+    rows = torch.cdist(labels, vectors).argmin(dim=1).numpy()
+    assert torch.equal(vectors[rows], labels)  # the teacher's vectors came through untouched
+    tokens = Tokens.of(before, list(opened.as_dataset()["text"]))
+    with torch.no_grad():
+        vectors = before(tokens.batch(rows))["sentence_embedding"].float()
+    value = Objective("squared_l2", prefixes)(vectors, labels) if prefixes else alignment_loss(vectors, labels)
+    assert seen[0][1] == pytest.approx(float(value), rel=1e-4)  # the batch is padded the same, in another order
+
+    assert np.mean(logged[-10:]) < 0.9 * np.mean(logged[:10])
+    card = trainer.model.model_card_data
+    assert "AlignmentLoss" in str(card.train_datasets)
+    assert '"metric": "squared_l2"' in str(card.train_datasets)
+
+
+def test_the_model_card_says_metric_prefixes_and_normalisation(opened):
+    student = start(opened, "static")
+    said = AlignmentLoss(student, "cosine", prefixes=[8, 32]).get_config_dict()
+    assert said == {"metric": "cosine", "prefixes": [8, 32], "normalized": True}
+    plain = SentenceTransformer(modules=[student[0]], device="cpu")
+    assert AlignmentLoss(plain).get_config_dict()["normalized"] is False
+
+
+def features(student, texts=("w1 w2", "w3")):
+    return student.preprocess(list(texts))
+
+
+def test_labels_of_half_precision_are_compared_as_float32(opened):
+    student = start(opened, "static")
+    labels = torch.from_numpy(opened.vectors([0, 1])).half()
+    value = AlignmentLoss(student)([features(student)], labels)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, AlignmentLoss(student)([features(student)], labels.float()))
+
+
+def test_misuse_is_refused_with_what_to_do(opened):
+    student = start(opened, "static")
+    loss = AlignmentLoss(student)
+    with pytest.raises(ShapeMismatch, match=r"have shape \(2, 32\), the labels \(2, 48\): .*build_student"):
+        loss([features(student)], torch.ones(2, 48))
+    with pytest.raises(ShapeMismatch, match=r"the labels \(2,\)"):
+        loss([features(student)], torch.ones(2))
+    with pytest.raises(UsageError, match=r"2 text columns and a label, expected 1 .*as_dataset"):
+        loss([features(student), features(student)], torch.ones(2, 32))
+    with pytest.raises(UsageError, match="1 text columns and no label"):
+        loss([features(student)], None)
+    with pytest.raises(RecipeError, match="prefix 64, the vectors have 32 dims"):
+        AlignmentLoss(student, prefixes=[16, 64])

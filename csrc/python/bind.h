@@ -60,5 +60,6 @@ class Interrupt {
 
 void bind_search(py::module_& module);
 void bind_losses(py::module_& module);
+void bind_encoder(py::module_& module);
 
 }  // namespace leafkit

@@ -15,4 +15,5 @@ PYBIND11_MODULE(_C, module) {
   module.def("cpu_features", &cpu_features);
   bind_search(module);
   bind_losses(module);
+  bind_encoder(module);
 }

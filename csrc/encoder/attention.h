@@ -1,0 +1,263 @@
+// encoder/attention.h: one head of one text, forward and backward, from small matrix products over 32-bit words.
+//
+// A word is one float32, or two bfloat16 that lie next to each other along the dimension that is summed over: a product
+// reads both alike. A matrix is prepared in one of four forms, all padded with zeros to whole tiles:
+//   rows      (L, D / n)   words along D: left side of a product over D
+//   columns   (D / n, L)   its transpose: right side of a product over D
+//   pairs     (L / n, D)   n rows interleaved: right side of a product over L
+//   turned    (D, L / n)   its transpose: left side of a product over L
+// n being the values of a word. For float32, rows are pairs. Queries are taken kBlock at a time, so that scores stay in
+// the nearest caches; keys need no blocks, texts are short.
+#pragma once
+
+#include "encoder/lanes.h"
+#include "encoder/levels.h"
+
+namespace leafkit {
+namespace {  // unnamed: see lanes.h
+
+using Word = std::uint32_t;
+constexpr std::int64_t kBlock = 64;
+
+[[gnu::always_inline]] inline std::int64_t padded(std::int64_t count, std::int64_t step) {
+  return (count + step - 1) / step * step;
+}
+
+// Hands out what one head works in.
+struct Words {
+  Word* next;
+  [[gnu::always_inline]] Word* take(std::int64_t count) {
+    Word* out = next;
+    next += padded(count, 16);
+    return out;
+  }
+  [[gnu::always_inline]] float* floats(std::int64_t count) { return reinterpret_cast<float*>(take(count)); }
+};
+
+[[gnu::always_inline]] inline void clear(Word* words, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) words[i] = 0;
+}
+
+// out (columns, rows) = in (rows, columns), both multiples of 8.
+void turn(std::int64_t rows, std::int64_t columns, const Word* in, Word* out) {
+  for (std::int64_t c = 0; c < columns; c += 8)
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t i = 0; i < 8; ++i) out[(c + i) * rows + r] = in[r * columns + c + i];
+}
+
+// Rows of x + bias as words, and zeros up to `whole` rows. Type says what a word holds.
+template <class Type, class S>
+void take_rows(std::int64_t length, std::int64_t whole, std::int64_t dim, const S* x, std::int64_t stride,
+               const float* bias, Word* out) {
+  for (std::int64_t row = 0; row < length; ++row, out += dim / Type::kValues)
+    for (std::int64_t i = 0; i < dim; i += kLanes) {
+      Lanes value = load(x + row * stride + i);
+      if (bias != nullptr) value += load(bias + i);
+      Type::store_row(out + i / Type::kValues, value);
+    }
+  clear(out, (whole - length) * dim / Type::kValues);
+}
+
+// out (rows, columns) = left (rows, words) right (words, columns), or is increased by it.
+template <class Type, int R, int V, bool Add>
+[[gnu::always_inline]] inline void tile(std::int64_t words, const Word* left, std::int64_t left_stride,
+                                        const Word* right, std::int64_t columns, float* out) {
+  Lanes total[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) total[r][v] = Add ? load(out + r * columns + v * kLanes) : Lanes{};
+  for (std::int64_t w = 0; w < words; ++w) {
+    Bits at[V];
+    for (int v = 0; v < V; ++v) __builtin_memcpy(&at[v], right + w * columns + v * kLanes, sizeof at[v]);
+    for (int r = 0; r < R; ++r) {
+      const Bits word = Bits{} + left[r * left_stride + w];
+      for (int v = 0; v < V; ++v) total[r][v] = Type::add(total[r][v], word, at[v]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) store(out + r * columns + v * kLanes, total[r][v]);
+}
+
+template <class Type, bool Add>
+[[gnu::noinline]] void multiply_tiles(std::int64_t rows, std::int64_t columns, std::int64_t words, const Word* left,
+                                      std::int64_t left_stride, const Word* right, float* out) {
+  constexpr int kRows = kLanes == 16 ? 8 : 4;
+  std::int64_t column = 0;
+  for (; column + 2 * kLanes <= columns; column += 2 * kLanes)
+    for (std::int64_t row = 0; row < rows; row += kRows)
+      tile<Type, kRows, 2, Add>(words, left + row * left_stride, left_stride, right + column, columns,
+                                out + row * columns + column);
+  if (column < columns)
+    for (std::int64_t row = 0; row < rows; row += kRows)
+      tile<Type, kRows, 1, Add>(words, left + row * left_stride, left_stride, right + column, columns,
+                                out + row * columns + column);
+}
+
+struct Singles {  // a word is a float32
+  static constexpr int kValues = 1;
+  static constexpr std::int64_t kStep = 16;  // rows and columns of a whole tile
+  [[gnu::always_inline]] static void store_row(Word* to, Lanes value) { __builtin_memcpy(to, &value, sizeof value); }
+  [[gnu::always_inline]] static Lanes add(Lanes total, Bits left, Bits right) {
+    return fma(lanes(left), lanes(right), total);
+  }
+  template <bool Add>
+  [[gnu::always_inline]] static void multiply(std::int64_t rows, std::int64_t columns, std::int64_t words,
+                                              const Word* left, std::int64_t left_stride, const Word* right,
+                                              float* out) {
+    multiply_tiles<Singles, Add>(rows, columns, words, left, left_stride, right, out);
+  }
+};
+
+// Rows one under the other interleaved to words, n at a time.
+template <class Type>
+const Word* pairs_of(std::int64_t length, std::int64_t dim, const Word* rows, Words& words) {
+  if constexpr (Type::kValues == 1) {
+    return rows;
+  } else {
+    Word* out = words.take(length / 2 * dim);
+    for (std::int64_t row = 0; row < length / 2; ++row) {
+      const Word *upper = rows + 2 * row * (dim / 2), *lower = upper + dim / 2;
+      for (std::int64_t i = 0; i < dim / 2; ++i) {
+        out[row * dim + 2 * i] = (upper[i] & 0xffffu) | (lower[i] << 16);
+        out[row * dim + 2 * i + 1] = (upper[i] >> 16) | (lower[i] & 0xffff0000u);
+      }
+    }
+    return out;
+  }
+}
+
+[[gnu::always_inline]] inline const Word* turned(std::int64_t rows, std::int64_t columns, const Word* in,
+                                                 Words& words) {
+  Word* out = words.take(rows * columns);
+  turn(rows, columns, in, out);
+  return out;
+}
+
+template <class Type, class S>
+void attend_head(const Head& head, const S* qkv, const float* bias, S* out, float* kept, Word* scratch) {
+  const std::int64_t dim = head.dim, length = head.length, whole = padded(length, Type::kStep), n = Type::kValues;
+  const std::int64_t stride = 3 * head.hidden;
+  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
+  Words words{scratch};
+  Word* rows[3];
+  for (int which = 0; which < 3; ++which) {
+    rows[which] = words.take(whole * dim / n);
+    const std::int64_t at = which * head.hidden;
+    take_rows<Type>(length, whole, dim, qkv + at, stride, bias + at, rows[which]);
+  }
+  const Word *keys = turned(whole, dim / n, rows[1], words), *values = pairs_of<Type>(whole, dim, rows[2], words);
+  float *scores = words.floats(kBlock * whole), *sums = words.floats(kBlock * dim);
+  Word* weights = words.take(kBlock * whole / n);
+  const std::int64_t last = (length - 1) / kLanes * kLanes;  // lanes with keys and, behind them, padding
+  const Bits there = first_lanes(length - last);
+  const Lanes nothing = all(-__builtin_inff());
+  for (std::int64_t first = 0; first < length; first += kBlock) {
+    const std::int64_t left = length - first < kBlock ? length - first : kBlock, block = padded(left, Type::kStep);
+    Type::template multiply<false>(block, whole, dim / n, rows[0] + first * (dim / n), dim / n, keys, scores);
+    for (std::int64_t row = 0; row < left; ++row) {
+      float* score = scores + row * whole;
+      Word* weight = weights + row * (whole / n);
+      Lanes most = there ? load(score + last) : nothing;
+      for (std::int64_t i = 0; i < last; i += kLanes) most = larger(most, load(score + i));
+      const float top = largest(most);
+      Lanes total{};
+      for (std::int64_t i = 0; i < last; i += kLanes) {
+        const Lanes value = exponential((load(score + i) - top) * scale);
+        total += value;
+        Type::store_row(weight + i / n, value);
+      }
+      const Lanes value = lanes(bits(exponential((load(score + last) - top) * scale)) & there);
+      total += value;
+      Type::store_row(weight + last / n, value);
+      clear(weight + (last + kLanes) / n, (whole - last - kLanes) / n);
+      kept[2 * (first + row)] = top;
+      kept[2 * (first + row) + 1] = 1.0f / sum(total);
+    }
+    clear(weights + left * (whole / n), (block - left) * (whole / n));
+    Type::template multiply<false>(block, dim, whole / n, weights, whole / n, values, sums);
+    for (std::int64_t row = 0; row < left; ++row)
+      for (std::int64_t i = 0; i < dim; i += kLanes)
+        store(out + (first + row) * head.hidden + i, load(sums + row * dim + i) * kept[2 * (first + row) + 1]);
+  }
+}
+
+template <class Type, class S>
+void attend_head_backward(const Head& head, const S* qkv, const float* bias, const S* out, const float* kept,
+                          const S* gradient, S* gradient_qkv, Word* scratch) {
+  const std::int64_t dim = head.dim, length = head.length, whole = padded(length, Type::kStep), n = Type::kValues;
+  const std::int64_t hidden = head.hidden, stride = 3 * hidden;
+  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
+  Words words{scratch};
+  Word* rows[4];
+  for (int which = 0; which < 4; ++which) rows[which] = words.take(whole * dim / n);
+  for (int which = 0; which < 3; ++which)
+    take_rows<Type>(length, whole, dim, qkv + which * hidden, stride, bias + which * hidden, rows[which]);
+  take_rows<Type>(length, whole, dim, gradient, hidden, nullptr, rows[3]);
+  const Word *key_columns = turned(whole, dim / n, rows[1], words),
+             *value_columns = turned(whole, dim / n, rows[2], words);
+  const Word* key_pairs = pairs_of<Type>(whole, dim, rows[1], words);
+  const Word* queries_turned = turned(whole / n, dim, pairs_of<Type>(whole, dim, rows[0], words), words);
+  const Word* gradient_turned = turned(whole / n, dim, pairs_of<Type>(whole, dim, rows[3], words), words);
+  float *scores = words.floats(kBlock * whole), *slopes = words.floats(kBlock * whole);
+  // The gradients of keys and values are summed transposed, (dim, whole), over the blocks of queries.
+  float *of_keys = words.floats(dim * whole), *of_values = words.floats(dim * whole);
+  float* of_queries = words.floats(kBlock * dim);
+  Word *slope_rows = words.take(kBlock * whole / n), *slope_pairs = words.take(kBlock * whole / n);
+  Word* weight_pairs = words.take(kBlock * whole / n);
+  clear(reinterpret_cast<Word*>(of_keys), dim * whole);
+  clear(reinterpret_cast<Word*>(of_values), dim * whole);
+  const std::int64_t last = (length - 1) / kLanes * kLanes;
+  const Bits there = first_lanes(length - last);
+  for (std::int64_t first = 0; first < length; first += kBlock) {
+    const std::int64_t left = length - first < kBlock ? length - first : kBlock, block = padded(left, Type::kStep);
+    Type::template multiply<false>(block, whole, dim / n, rows[0] + first * (dim / n), dim / n, key_columns, scores);
+    Type::template multiply<false>(block, whole, dim / n, rows[3] + first * (dim / n), dim / n, value_columns, slopes);
+    for (std::int64_t row = 0; row < block; row += n) {
+      float top[2] = {}, over[2] = {}, along[2] = {};  // zeros: a row of padding has no weight
+      for (std::int64_t i = 0; i < n && row + i < left; ++i) {
+        const std::int64_t at = first + row + i;
+        top[i] = kept[2 * at];
+        over[i] = kept[2 * at + 1];
+        Lanes product{};
+        for (std::int64_t d = 0; d < dim; d += kLanes)
+          product = fma(load(out + at * hidden + d), load(gradient + at * hidden + d), product);
+        along[i] = sum(product);
+      }
+      for (std::int64_t i = 0; i < whole; i += kLanes) {
+        Lanes weight[2], slope[2];
+        for (int k = 0; k < n; ++k) {
+          const std::int64_t from = (row + k) * whole + i;
+          weight[k] = exponential((load(scores + from) - top[k]) * scale) * over[k];
+          if (i >= last) weight[k] = i == last ? lanes(bits(weight[k]) & there) : Lanes{};
+          slope[k] = weight[k] * (load(slopes + from) - along[k]) * scale;
+        }
+        const std::int64_t pair = row / n * whole + i;
+        for (int k = 0; k < n; ++k) Type::store_row(slope_rows + (row + k) * (whole / n) + i / n, slope[k]);
+        if constexpr (Type::kValues == 2) {
+          Type::store_pair(slope_pairs + pair, slope[0], slope[1]);
+          Type::store_pair(weight_pairs + pair, weight[0], weight[1]);
+        } else {
+          Type::store_row(weight_pairs + pair, weight[0]);
+        }
+      }
+    }
+    const Word* over_queries = n == 1 ? slope_rows : slope_pairs;
+    Type::template multiply<false>(block, dim, whole / n, slope_rows, whole / n, key_pairs, of_queries);
+    Type::template multiply<true>(dim, whole, block / n, queries_turned + first / n, whole / n, over_queries, of_keys);
+    Type::template multiply<true>(dim, whole, block / n, gradient_turned + first / n, whole / n, weight_pairs,
+                                  of_values);
+    for (std::int64_t row = 0; row < left; ++row)
+      for (std::int64_t i = 0; i < dim; i += kLanes)
+        store(gradient_qkv + (first + row) * stride + i, load(of_queries + row * dim + i));
+  }
+  const float* turned_back[] = {of_keys, of_values};
+  for (int which = 0; which < 2; ++which) {
+    const auto* back =
+        reinterpret_cast<const float*>(turned(dim, whole, reinterpret_cast<const Word*>(turned_back[which]), words));
+    S* to = gradient_qkv + (which + 1) * hidden;
+    for (std::int64_t row = 0; row < length; ++row)
+      for (std::int64_t i = 0; i < dim; i += kLanes) store(to + row * stride + i, load(back + row * dim + i));
+  }
+}
+
+}  // namespace
+}  // namespace leafkit

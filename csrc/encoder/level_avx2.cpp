@@ -1,0 +1,7 @@
+#include "encoder/level.h"
+
+namespace leafkit {
+
+constinit const EncoderLevel kEncoderAvx2{encoder_kernels<Singles, float>(), encoder_kernels<Singles, std::uint16_t>()};
+
+}  // namespace leafkit

@@ -1,0 +1,8 @@
+#include "encoder/pairs.h"
+
+namespace leafkit {
+
+constinit const EncoderLevel kEncoderAvx512Narrow{encoder_kernels<Singles, float>(),
+                                                  encoder_kernels<Pairs, std::uint16_t>()};
+
+}  // namespace leafkit

@@ -1,0 +1,308 @@
+"""A student run on packed texts, forward and backward: no padding, fused kernels between torch's matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leafkit.ops import encoder as ops
+from leafkit.ops.backend import describe
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+WIDTH_STEP, MOST_HEAD_DIM, MOST_WIDTH = 16, 256, 8192  # what the kernels take
+SIZES = 32  # row counts between one power of two and the next: torch prepares each size of product once
+LEAST_ROWS = 16
+
+
+class Embeddings(NamedTuple):
+    """Parameters under the layers, in the order in which they are handed to autograd."""
+
+    word: torch.Tensor
+    position: torch.Tensor
+    token_type: torch.Tensor
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+
+class Layer(NamedTuple):
+    """Parameters of one layer, in that order: attention, its output and norm, the wide layer, its output and norm."""
+
+    query: torch.Tensor
+    query_bias: torch.Tensor
+    key: torch.Tensor
+    key_bias: torch.Tensor
+    value: torch.Tensor
+    value_bias: torch.Tensor
+    out: torch.Tensor
+    out_bias: torch.Tensor
+    out_scale: torch.Tensor
+    out_shift: torch.Tensor
+    wide: torch.Tensor
+    wide_bias: torch.Tensor
+    narrow: torch.Tensor
+    narrow_bias: torch.Tensor
+    narrow_scale: torch.Tensor
+    narrow_shift: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the parameters do not say."""
+
+    heads: int
+    epsilon: float
+    padding: int  # the token whose embedding is not trained; -1: none
+    mean: bool  # pool the mean of a text's rows, or its first one
+
+
+class PackedEncoder:
+    """A student as a function of token ids; made by ``packed_encoder``. Parameters are the student's own.
+
+    Args:
+        model: the student.
+        embeddings: its parameters.
+        layers: its parameters.
+        shape: the rest of it.
+        bfloat16: what rows and matrix products are; sums, norms and parameters are float32.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, embeddings: Embeddings, layers: Sequence[Layer], shape: Shape, bfloat16: bool
+    ) -> None:
+        self._rest = [module for module in model][2:]
+        self._parameters = [*embeddings, *(parameter for layer in layers for parameter in layer)]
+        self._shape = shape
+        self._dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self._most = len(embeddings.position)
+
+    def __call__(self, texts: Sequence[NDArray[np.int32]]) -> torch.Tensor:
+        """Give the sentence embeddings of texts: float32, (texts, dim).
+
+        Args:
+            texts: token ids of each, special tokens included; at least one, and no more than the student has positions.
+
+        Raises:
+            ValueError: there is no text, or one has no token or too many.
+        """
+        lengths = np.array([len(text) for text in texts], np.int64)
+        if not len(lengths) or lengths.min() < 1 or lengths.max() > self._most:
+            found = f"{lengths.min()} to {lengths.max()} tokens" if len(lengths) else "no text"
+            raise ValueError(f"{found}: expected at least one text, of 1 to {self._most} tokens each")
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        ids, positions = np.zeros((2, _rows_for(int(starts[-1]))), np.int64)
+        ids[: starts[-1]] = np.concatenate(list(texts))
+        positions[: starts[-1]] = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+        tokens = torch.from_numpy(ids), torch.from_numpy(positions), starts
+        kept = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
+        pooled = _Encoder.apply(tokens, self._shape, self._dtype, kept, *self._parameters)
+        features: dict[str, Any] = {"sentence_embedding": pooled}
+        for module in self._rest:
+            features = module(features)
+        out: torch.Tensor = features["sentence_embedding"]
+        return out
+
+
+def packed_encoder(model: SentenceTransformer, *, bfloat16: bool) -> PackedEncoder | None:
+    """Prepare a student for packed texts, or give None where it is not a plain BERT with mean or first-token pooling.
+
+    Args:
+        model: the student; its parameters are shared, and may be changed between calls. Dropout is never applied.
+        bfloat16: rows and matrix products in bfloat16, as under autocast; else float32.
+    """
+    if describe().backend != "native" or len(model) < 2:
+        return None
+    bert, pooling = getattr(model[0], "auto_model", None), model[1]
+    if type(bert).__name__ != "BertModel" or type(pooling).__name__ != "Pooling":
+        return None
+    config: Any = bert.config
+    plain = (
+        config.hidden_act == "gelu"
+        and not config.is_decoder
+        and getattr(config, "position_embedding_type", None) in (None, "absolute")
+        and config.hidden_size % (config.num_attention_heads * WIDTH_STEP) == 0
+        and config.intermediate_size % WIDTH_STEP == 0
+        and config.hidden_size // config.num_attention_heads <= MOST_HEAD_DIM
+        and config.hidden_size <= MOST_WIDTH
+        and pooling.pooling_mode in ("mean", "cls")
+        and pooling.include_prompt
+        and all(parameter.dtype == torch.float32 and parameter.is_contiguous() for parameter in bert.parameters())
+        and all(parameter.device.type == "cpu" for parameter in bert.parameters())
+    )
+    if not plain:
+        return None
+    under = bert.embeddings
+    embeddings = Embeddings(
+        under.word_embeddings.weight, under.position_embeddings.weight, under.token_type_embeddings.weight,
+        under.LayerNorm.weight, under.LayerNorm.bias,
+    )  # fmt: skip
+    padding = under.word_embeddings.padding_idx
+    shape = Shape(
+        config.num_attention_heads, config.layer_norm_eps, -1 if padding is None else padding,
+        pooling.pooling_mode == "mean",
+    )  # fmt: skip
+    return PackedEncoder(model, embeddings, [_layer(layer) for layer in bert.encoder.layer], shape, bfloat16)
+
+
+def _layer(layer: Any) -> Layer:
+    attention, output = layer.attention.self, layer.attention.output
+    linear = (attention.query, attention.key, attention.value, output.dense, output.LayerNorm, layer.intermediate.dense,
+              layer.output.dense, layer.output.LayerNorm)  # fmt: skip
+    return Layer(*(parameter for module in linear for parameter in (module.weight, module.bias)))
+
+
+def _rows_for(tokens: int) -> int:
+    step = max(LEAST_ROWS, (1 << tokens.bit_length() - 1) // SIZES)
+    return -(-tokens // step) * step
+
+
+class _Cast(NamedTuple):
+    """One layer's matrices in the dtype of the rows; queries, keys and values as one."""
+
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor
+    out: torch.Tensor
+    wide: torch.Tensor
+    narrow: torch.Tensor
+
+    @classmethod
+    def of(cls, layer: Layer, dtype: torch.dtype) -> _Cast:
+        qkv = layer.query.new_empty((3 * len(layer.query), layer.query.shape[1]), dtype=dtype)
+        for part, matrix in zip(qkv.chunk(3), (layer.query, layer.key, layer.value), strict=True):
+            part.copy_(matrix)
+        bias = torch.cat([layer.query_bias, layer.key_bias, layer.value_bias])
+        return cls(qkv, bias, *(matrix.to(dtype) for matrix in (layer.out, layer.wide, layer.narrow)))
+
+
+class _Saved(NamedTuple):
+    """What a layer's backward reads."""
+
+    cast: _Cast
+    x: torch.Tensor
+    qkv: torch.Tensor
+    attended: ops.Attended
+    first: ops.Norm
+    middle: torch.Tensor
+    wide: torch.Tensor
+    active: torch.Tensor
+    second: ops.Norm
+
+
+class _Encoder(torch.autograd.Function):
+    """Embeddings, layers and pooling; the backward is written out, and keeps rows in their dtype all the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: tuple[torch.Tensor, torch.Tensor, ops.Starts], shape: Shape, dtype: torch.dtype, kept: bool,
+        *parameters: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        ids, positions, starts = tokens
+        embeddings, layers = _named(parameters)
+        rows = torch.nn.functional.embedding(ids, embeddings.word)
+        rows += torch.nn.functional.embedding(positions, embeddings.position)
+        under = ops.Norm(rows, embeddings.token_type[0], None, embeddings.scale, embeddings.shift, shape.epsilon)
+        x = ops.normalize(under, dtype)
+        saved = []
+        for layer in layers:
+            x, of_layer = _layer_forward(layer, x, starts, shape)
+            if kept:
+                saved.append(of_layer)
+        if kept:
+            ctx.tokens, ctx.shape, ctx.under, ctx.saved, ctx.top = tokens, shape, under, saved, x
+            ctx.save_for_backward(*parameters)
+        return ops.pool(x, starts, mean=shape.mean)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[misc]  # it has no types
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        embeddings, layers = _named(ctx.saved_tensors)
+        ids, positions, starts = ctx.tokens
+        wanted = ctx.needs_input_grad[4:]
+        first = len(Embeddings._fields)
+        row_gradients = (ops.pool_backward(gradient.contiguous(), starts, ctx.top, mean=ctx.shape.mean), None)
+        of_layers: list[torch.Tensor | None] = []
+        for number in reversed(range(len(layers))):
+            needed = wanted[first + number * len(Layer._fields) :][: len(Layer._fields)]
+            row_gradients, of_layer = _layer_backward(
+                layers[number], ctx.saved[number], starts, ctx.shape, row_gradients, needed
+            )
+            of_layers = [*of_layer, *of_layers]
+        of_embeddings: list[torch.Tensor | None] = [None] * first
+        if any(wanted[:first]):
+            rows, scale, shift = ops.normalize_backward(ctx.under, *row_gradients)
+            token_type = torch.zeros_like(embeddings.token_type)
+            token_type[0] = rows[: starts[-1]].sum(0)
+            scatter = torch.ops.aten.embedding_dense_backward
+            of_embeddings = [
+                scatter(rows, ids, len(embeddings.word), ctx.shape.padding, False) if wanted[0] else None,
+                scatter(rows, positions, len(embeddings.position), -1, False) if wanted[1] else None,
+                token_type, scale, shift,
+            ]  # fmt: skip
+        return (None, None, None, None, *of_embeddings, *of_layers)
+
+
+def _named(parameters: Sequence[torch.Tensor]) -> tuple[Embeddings, list[Layer]]:
+    first, each = len(Embeddings._fields), len(Layer._fields)
+    layers = [Layer(*parameters[at : at + each]) for at in range(first, len(parameters), each)]
+    return Embeddings(*parameters[:first]), layers
+
+
+def _layer_forward(layer: Layer, x: torch.Tensor, starts: ops.Starts, shape: Shape) -> tuple[torch.Tensor, _Saved]:
+    cast = _Cast.of(layer, x.dtype)
+    qkv = x @ cast.qkv.T
+    attended = ops.attend(qkv, cast.qkv_bias, starts, shape.heads)
+    first = ops.Norm(
+        attended.rows @ cast.out.T, layer.out_bias, x, layer.out_scale, layer.out_shift, shape.epsilon
+    )
+    middle = ops.normalize(first, x.dtype)
+    wide = middle @ cast.wide.T
+    active = ops.gelu(wide, layer.wide_bias)
+    second = ops.Norm(
+        active @ cast.narrow.T, layer.narrow_bias, middle, layer.narrow_scale, layer.narrow_shift, shape.epsilon
+    )
+    return ops.normalize(second, x.dtype), _Saved(cast, x, qkv, attended, first, middle, wide, active, second)
+
+
+def _layer_backward(
+    layer: Layer,
+    saved: _Saved,
+    starts: ops.Starts,
+    shape: Shape,
+    gradients: tuple[torch.Tensor, torch.Tensor | None],
+    needed: Sequence[bool],
+) -> tuple[tuple[torch.Tensor, torch.Tensor], list[torch.Tensor | None]]:
+    """Give the gradient in the layer's input, in two parts that are to be added, and those in its parameters."""
+    cast = saved.cast
+    want = Layer(*needed)  # type: ignore[arg-type]  # truth values in the places of tensors
+    narrowed, narrow_scale, narrow_shift = ops.normalize_backward(saved.second, *gradients)
+    narrow, narrow_bias = _weight_gradients(narrowed, saved.active, want.narrow, want.narrow_bias)
+    widened = ops.gelu_backward(saved.wide, layer.wide_bias, narrowed @ cast.narrow)
+    wide, wide_bias = _weight_gradients(widened, saved.middle, want.wide, want.wide_bias)
+    mixed, out_scale, out_shift = ops.normalize_backward(saved.first, widened @ cast.wide, narrowed)
+    out, out_bias = _weight_gradients(mixed, saved.attended.rows, want.out, want.out_bias)
+    qkv = ops.attend_backward(saved.qkv, cast.qkv_bias, starts, shape.heads, saved.attended, mixed @ cast.out)
+    some = want.query or want.key or want.value
+    qkv_weight, qkv_bias = _weight_gradients(qkv, saved.x, some, want.query_bias or want.key_bias or want.value_bias)
+    weights = (None,) * 3 if qkv_weight is None else qkv_weight.chunk(3)
+    biases = (None,) * 3 if qkv_bias is None else qkv_bias.chunk(3)
+    pairs = [part for pair in zip(weights, biases, strict=True) for part in pair]
+    return (qkv @ cast.qkv, mixed), [
+        *pairs, out, out_bias, out_scale, out_shift, wide, wide_bias, narrow, narrow_bias, narrow_scale, narrow_shift,
+    ]  # fmt: skip
+
+
+def _weight_gradients(
+    gradient: torch.Tensor, x: torch.Tensor, weight: Any, bias: Any
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Those of y = x W^T + b in W and b, float32."""
+    if not (weight or bias):
+        return None, None
+    # As rows of its own: torch's product reads a transposed view of bfloat16 at half the speed.
+    turned, sums = ops.transpose(gradient)
+    return (turned @ x).float() if weight else None, sums

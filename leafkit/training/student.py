@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from leafkit.teachers.sentence_transformers import cpu_has_bfloat16
 from leafkit.training.data import Tokens
+from leafkit.training.packed import packed_encoder
 from leafkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,18 +27,19 @@ class TrainedStudent(torch.nn.Module):
         self.model, self._tokens = model.eval(), tokens
         wants_bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(model.device))
         self._in_bfloat16 = wants_bfloat16 and not tokens.static
-        last = [type(module).__name__ for module in model][-1]
-        self._modules_in_loss = list(model)[:-1] if last == "Normalize" and not recipe.normalized else list(model)
-        _use_eager_attention(model)
+        self._compared = _without_last_normalize(model) if not recipe.normalized else model
+        self._packed = packed_encoder(self._compared, bfloat16=self._in_bfloat16)
+        if self._packed is None:
+            _use_eager_attention(model)
 
     def forward(self, ids: Sequence[NDArray[np.int32]]) -> torch.Tensor:
         """Give the vectors that the loss compares: float32, (B, dim)."""
+        if self._packed is not None:
+            return self._packed(ids)
         features = {name: value.to(self.model.device) for name, value in self._tokens.features(ids).items()}
         device = self.model.device.type
         with torch.autocast(device, torch.bfloat16) if self._in_bfloat16 else nullcontext():
-            for module in self._modules_in_loss:
-                features = module(features)
-        return features["sentence_embedding"].float()
+            return self._compared(features)["sentence_embedding"].float()  # type: ignore[no-any-return]
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -53,6 +55,15 @@ def freeze_unused(student: TrainedStudent, ids: Sequence[NDArray[np.int32]]) -> 
     for parameter in student.model.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None
+
+
+def _without_last_normalize(model: SentenceTransformer) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    modules = list(model)
+    if type(modules[-1]).__name__ != "Normalize":
+        return model
+    return SentenceTransformer(modules=modules[:-1], device=str(model.device)).eval()
 
 
 def _use_eager_attention(model: SentenceTransformer) -> None:

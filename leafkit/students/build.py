@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from leafkit.errors import ModelError, UsageError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import EmbeddingSpace
+from leafkit.students.folder import student_space
 from leafkit.students.projection import Ridge, fit_ridge
 from leafkit.students.specs import LayersSpec, StaticSpec, StudentSpec, kept_layers
 from leafkit.teachers.sentence_transformers import batches_by_length, load_model, token_counts
@@ -44,20 +46,40 @@ def build_student(
     Returns:
         The model and the mean cosine to the teacher that the linear start reaches on the tenth it was not fitted on.
 
+    A leaf of the same space is taken as it is, with its projection.
+
     Raises:
         UsageError: a base is needed and none was given.
+        SpaceMismatch: the model is a leaf of another space.
         ModelError: the base or model cannot be used in that way.
     """
     if isinstance(spec, StaticSpec):
         return _static(space, _base(base, "static"), prompted, targets, on_progress)
     if isinstance(spec, LayersSpec):
         encoder = _cut(spec, _base(base, f"layers:{spec.count}"))
+    elif (own := student_space(Path(spec.model))) is not None:
+        return _trained_further(spec.model, own, space, prompted, targets, on_progress)
     else:
         encoder, _ = load_model(spec.model)
     encoder = _on_sphere(encoder, space)
     pooled = _run(encoder, prompted, on_progress)
     ridge = fit_ridge(pooled, targets)
     return _with_projection(encoder, ridge, space), ridge.cosine
+
+
+def _trained_further(
+    leaf: str,
+    own: EmbeddingSpace,
+    space: EmbeddingSpace,
+    prompted: Sequence[str],
+    targets: NDArray[np.float32],
+    on_progress: OnProgress,
+) -> tuple[SentenceTransformer, float]:
+    space.require_compatible(own, ours="the store", theirs=leaf)
+    model, _ = load_model(leaf)
+    given = _run(model, prompted, on_progress).astype(np.float64)
+    norms = np.linalg.norm(given, axis=1) * np.linalg.norm(targets, axis=1)
+    return model, float(np.mean((given * targets).sum(axis=1) / np.where(norms == 0, 1, norms)))
 
 
 def _base(base: str | None, wanted: str) -> str:

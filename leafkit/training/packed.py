@@ -257,9 +257,7 @@ def _layer_forward(layer: Layer, x: torch.Tensor, starts: ops.Starts, shape: Sha
     cast = _Cast.of(layer, x.dtype)
     qkv = x @ cast.qkv.T
     attended = ops.attend(qkv, cast.qkv_bias, starts, shape.heads)
-    first = ops.Norm(
-        attended.rows @ cast.out.T, layer.out_bias, x, layer.out_scale, layer.out_shift, shape.epsilon
-    )
+    first = ops.Norm(attended.rows @ cast.out.T, layer.out_bias, x, layer.out_scale, layer.out_shift, shape.epsilon)
     middle = ops.normalize(first, x.dtype)
     wide = middle @ cast.wide.T
     active = ops.gelu(wide, layer.wide_bias)

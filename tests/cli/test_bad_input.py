@@ -57,6 +57,10 @@ BAD_COMMANDS = [
     (["distill", "--student", "static", "--epochs", "inf"], 2, "finite"),
     (["distill", "--student", "static", "--seed", "-1"], 2, "seed"),
     (["distill", "--student", "layers:99"], 2, "the base model has 3 layers"),
+    (["distill", "--student", "layers:1", "--preset", "fats"], 2, "no preset 'fats'"),
+    (["distill", "--student", "layers:1", "--learning-rate", "0"], 2, "learning_rate"),
+    (["distill", "--student", "layers:1", "--development", "nowhere"], 3, "nowhere"),
+    (["distill", "--student", "layers:1", "--recipe", "nowhere.toml"], 2, "nowhere.toml: is no recipe"),
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from leafkit.cli import demo, distil, embed, evaluate, export, importing, index, info, search
+from leafkit.cli import demo, distil, embed, evaluate, export, importing, index, info, runs, search
 from leafkit.cli.console import say
 from leafkit.errors import LeafkitError, StorageError
 
@@ -26,6 +26,7 @@ app.command("info")(info.info)
 app.command("embed")(embed.embed)
 app.command("import")(importing.import_)
 app.command("distill")(distil.distill)
+app.command("runs")(runs.runs)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.add_typer(evaluate.app, name="eval")

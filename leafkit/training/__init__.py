@@ -3,13 +3,25 @@
 from typing import TYPE_CHECKING
 
 from leafkit.training.distiller import DistilReport, distil
+from leafkit.training.log import RunLog, open_log, read_runs
 from leafkit.training.objectives import Objective
 from leafkit.training.recipe import Recipe, Source, preset
 
 if TYPE_CHECKING:
     from leafkit.training.alignment import AlignmentLoss
 
-__all__ = ["AlignmentLoss", "DistilReport", "Objective", "Recipe", "Source", "distil", "preset"]
+__all__ = [
+    "AlignmentLoss",
+    "DistilReport",
+    "Objective",
+    "Recipe",
+    "RunLog",
+    "Source",
+    "distil",
+    "open_log",
+    "preset",
+    "read_runs",
+]
 
 
 def __getattr__(name: str) -> object:

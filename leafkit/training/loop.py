@@ -7,7 +7,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,7 +138,10 @@ class Loop:
             RunTerminated: SIGTERM came; a checkpoint was saved.
             KeyboardInterrupt: Ctrl-C came; a checkpoint was saved.
         """
-        log = open_log(self.work if self.processes.first else None)
+        with open_log(self.work) if self.processes.first else nullcontext() as log:
+            return self._train(log.write if log else _say_nothing)
+
+    def _train(self, log: Callable[..., None]) -> Outcome:
         start = self._cosine(self.tokens)
         loaded = load_newest(
             self.work / "checkpoints", self.model, self.optimizer, self.average, identity=self.identity
@@ -149,7 +153,7 @@ class Loop:
         best = BestStudent(self.work / BEST)
         finite = FiniteLoss(self.texts, self.work)
         teacher = self.development.prepare(self.work / "development", self.texts.rotation) if self.development else {}
-        log.write(
+        log(
             event="start", cosine=start, held_out=len(self.held_out), texts_in_all=len(self.texts.prompted),
             world=self.processes.count, **teacher, **vars(position),
         )  # fmt: skip
@@ -172,32 +176,29 @@ class Loop:
                     max(signals, default=0), before.seconds + time.monotonic() - began
                 )
                 position = Position(position.step + 1, seconds, position.texts + len(plan[place]))
-                log.write(event="step", loss=loss, rate=rate, gradient_norm=norm, **vars(position))
+                log(event="step", loss=loss, rate=rate, gradient_norm=norm, **vars(position))
                 finite.check(loss, position.step, plan[place])
                 now = self._progress(position, last_step)
                 if self._gate_is_due(position.step, progress, now):
                     values = self._gate(best, position)
-                    log.write(event="gate", **values, **vars(position))
+                    log(event="gate", **values, **vars(position))
                     cosine = values["cosine"]
                     require_learning(start, cosine, now, self.recipe.gates.tolerance)
-                    log.flush()
                 if seconds - shown > SHOW_EVERY_S:
                     shown = seconds
                     self._show(position, before, last_step, loss, cosine)
                 if wanted or seconds - saved > self.recipe.checkpoint_minutes * 60:
                     saved = seconds
                     self._save(position)
-                    log.flush()
                 if wanted:
                     raise _ending(int(wanted), position.step)
         if position.step != before.step or best.step < 0:
             if position.step != best.step:  # the last step was no gate
                 values = self._gate(best, position)
-                log.write(event="gate", **values, **vars(position))
+                log(event="gate", **values, **vars(position))
             self._save(position)  # should writing the student fail, the training is not lost
         require_learning(start, values["cosine"], 1.0, math.inf)
-        log.write(event="end", cosine=values["cosine"], best_step=best.step, **vars(position))
-        log.close()
+        log(event="end", cosine=values["cosine"], best_step=best.step, **vars(position))
         return Outcome(
             position.step, position.texts, self.order.rows_per_epoch, len(self.held_out), start, values["cosine"],
             best.step, position.seconds,
@@ -268,6 +269,10 @@ class Loop:
                 self.work / "checkpoints", self.model, self.optimizer, self.average, position, identity=self.identity
             )
         self.processes.wait()
+
+
+def _say_nothing(**fields: object) -> None:
+    """Of many processes the first one writes the log."""
 
 
 def _ending(number: int, step: int) -> BaseException:

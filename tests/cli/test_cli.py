@@ -24,8 +24,8 @@ def leafkit(*arguments, code=0):
     return done.stdout, done.stderr
 
 
-COMMANDS = [[], ["info"], ["embed"], ["import"], ["distill"], ["index"], ["index", "create"], ["search"], ["export"],
-            ["eval"], ["eval", "retrieval"], ["demo"]]  # fmt: skip
+COMMANDS = [[], ["info"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"], ["search"],
+            ["export"], ["eval"], ["eval", "retrieval"], ["demo"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

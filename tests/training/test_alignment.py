@@ -63,7 +63,7 @@ def test_the_trainer_starts_at_the_loops_loss_and_it_goes_down(opened, tmp_path,
     assert torch.equal(vectors[rows], labels)  # the teacher's vectors came through untouched
     tokens = Tokens.of(before, list(opened.as_dataset()["text"]))
     with torch.no_grad():
-        vectors = before(tokens.batch(rows))["sentence_embedding"].float()
+        vectors = before(tokens.features(tokens.ids(rows)))["sentence_embedding"].float()
     value = Objective("squared_l2", prefixes)(vectors, labels) if prefixes else alignment_loss(vectors, labels)
     assert seen[0][1] == pytest.approx(float(value), rel=1e-4)  # the batch is padded the same, in another order
 

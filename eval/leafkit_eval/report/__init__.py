@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leafkit.io.atomic import write_file
+from leafkit_eval.report.curves import write_curves
 from leafkit_eval.report.page import render_page
+
+__all__ = ["ReportFiles", "schema", "write_curves", "write_report"]
 
 
 class ReportFiles(NamedTuple):

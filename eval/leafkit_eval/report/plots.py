@@ -1,7 +1,8 @@
-"""Plots as places: where each mark, interval and tick of a dot plot goes. The template draws them as SVG.
+"""Plots as places: where each mark, interval and tick of a plot goes. The templates draw them as SVG.
 
-Places along the axis are per cent of the width and heights are px, so that a plot fits a phone and its letters keep
-their size. Colours are the page's, which follow the reader's light or dark scheme.
+Places along the axis of a dot plot are per cent of the width and heights are px, so that it fits a phone and its
+letters keep their size. Curves, which SVG joins in px alone, have a fixed size in a file of their own. Colours follow
+the reader's light or dark scheme.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from leafkit_eval.report.words import MODE_WORDS, figure, percent
 
 PADDING = 3.0  # per cent of the width left free on each side, for markers at the ends of the axis
 NAME_PX, LINE_PX, GAP_PX = 22, 20, 6
+CURVE_PX = (640, 180)  # width and height of a curve plot inside its axes
 STEPS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+FINE_STEPS = tuple(digit * 10.0**power for power in range(-6, 15) for digit in (1, 2, 5))
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,55 @@ def dot_plot(rows: Sequence[dict[str, Any]], subject: Subject) -> Plot:
     )
 
 
-def axis(values: Sequence[float]) -> tuple[float, float, float]:
+@dataclass(frozen=True)
+class Line:
+    """A curve of one name: px from the upper left corner of the axes, in order."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class CurvePlot:
+    """Curves over one pair of axes, with ticks at px."""
+
+    title: str
+    lines: Sequence[Line]
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+
+
+def curve_plot(
+    title: str, curves: Sequence[tuple[str, Sequence[float], Sequence[float]]], *, reach: float
+) -> CurvePlot:
+    """Lay out curves, each a name, x and y values, over x from 0 to ``reach``; there is at least one point."""
+    width, height = CURVE_PX
+    x_low, x_high, x_step = axis([0.0, reach], FINE_STEPS)
+    y_low, y_high, y_step = axis([y for _, _, ys in curves for y in ys], FINE_STEPS)
+
+    def x_place(x: float) -> float:
+        return round(width * (x - x_low) / (x_high - x_low), 1)
+
+    def y_place(y: float) -> float:
+        return round(height * (y_high - y) / (y_high - y_low), 1)
+
+    def ticks(low: float, high: float, step: float, place: Callable[[float], float]) -> list[tuple[float, str]]:
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        values = [low + step * number for number in range(round((high - low) / step) + 1)]
+        return [(place(value), f"{value:,.{digits}f}") for value in values]
+
+    return CurvePlot(
+        title=title,
+        lines=[Line(name, [(x_place(x), y_place(y)) for x, y in zip(xs, ys, strict=True)]) for name, xs, ys in curves],
+        x_ticks=ticks(x_low, x_high, x_step, x_place),
+        y_ticks=ticks(y_low, y_high, y_step, y_place),
+    )
+
+
+def axis(values: Sequence[float], steps: Sequence[float] = STEPS) -> tuple[float, float, float]:
     """Choose round ends and a round step so that at most seven ticks hold all values."""
     low, high = min(values), max(values)
-    step = next((step for step in STEPS if (high - low) / step <= 5), (high - low) / 5)
+    step = next((step for step in steps if (high - low) / step <= 5), (high - low) / 5)
     first, last = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     return first, max(last, first + step), step
 

@@ -1,6 +1,7 @@
 """Training texts/s beside SentenceTransformerTrainer: the same texts, start, batch size and precision, steps in turn.
 
-The trainer with its defaults (random batches, dropout) and the one without dropout take a step after each of ours. equally many texts; the cosine to the teacher on held-out texts at the end stands beside the rates. Needs a store of
+The trainer with its defaults (random batches, dropout) and the one without dropout take a step after each of ours. All
+see equally many texts; the cosine to the teacher on held-out texts at the end stands beside the rates. Needs a store of
 teacher vectors and a student: --store S --student MODEL; --quick makes both (random weights).
 """
 

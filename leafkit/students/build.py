@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from leafkit.space import EmbeddingSpace
 from leafkit.students.folder import student_space
 from leafkit.students.projection import Ridge, fit_ridge
 from leafkit.students.specs import LayersSpec, StaticSpec, StudentSpec, kept_layers
-from leafkit.teachers.sentence_transformers import batches_by_length, load_model, token_counts
+from leafkit.teachers.sentence_transformers import batches_by_length, cpu_has_bfloat16, load_model, token_counts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -154,7 +155,9 @@ def _run(model: SentenceTransformer, texts: Sequence[str], on_progress: OnProgre
     lengths = [min(count, int(limit)) for count in token_counts(model, texts)]
     out: NDArray[np.float32] | None = None
     done = 0
-    with torch.inference_mode():
+    # As training will compute them: the fit's cosine is the same to three digits, in a third of the time
+    autocast = torch.autocast("cpu", torch.bfloat16) if cpu_has_bfloat16() else nullcontext()
+    with torch.inference_mode(), autocast:
         for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
             pooled = model(model.preprocess([texts[i] for i in batch]))["sentence_embedding"].float().numpy()
             out = np.empty((len(texts), pooled.shape[1]), np.float32) if out is None else out

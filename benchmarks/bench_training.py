@@ -214,10 +214,9 @@ def _small(folder: Path) -> tuple[str, str]:
     import sys
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests import tiny
-
     from leafkit.store import EmbeddingStore, embed_texts
     from leafkit.teachers import open_teacher
+    from tests import tiny
 
     model = tiny.save_teacher(folder / "teacher")
     teacher = open_teacher(model)

@@ -21,6 +21,7 @@ from leafkit.space import Kind
 from leafkit.store import EmbeddingStore, embed_texts
 from leafkit.store.store import TextLike
 from leafkit.teachers import Teacher
+from leafkit.training import RunLog
 from leafkit_eval import statistics
 from leafkit_eval.bm25 import K1, B, bm25_run
 from leafkit_eval.collections import Collection
@@ -49,6 +50,7 @@ def judge_retrieval(
     drop_self: bool = True,
     teacher_name: str | None = None,
     student_name: str = "student",
+    training: RunLog | None = None,
     command: str | None = None,
     on_progress: OnProgress = silent,
 ) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def judge_retrieval(
             documents are numbered each for itself and equal ids mean nothing; the report counts them.
         teacher_name: what the report calls the teacher; its space's name if not given.
         student_name: what the report calls the student (its space names the teacher only).
+        training: the log of the student's training, whose curves the report shows.
         command: how the user asked for this, for the report.
         on_progress: told of texts embedded and collections searched.
 
@@ -105,6 +108,7 @@ def judge_retrieval(
         "embedding": {role: side.report() for role, side in vectors.items()},
         "settings": _settings(bm25, drop_self),
         "made_with": _made_with(command),
+        "training": None if training is None else training.to_json(),
         "extra_tables": [],
         "examples": [],
     }

@@ -41,6 +41,8 @@ def retrieval(
     """
     from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
     from leafkit.students import open_encoder, open_student, student_rotation
+    from leafkit.training import RunLog
+    from leafkit.training.log import LOG
 
     require_packages("pytrec_eval", "jinja2", *(["bm25s", "Stemmer"] if bm25 else []), extra="judge")
     from leafkit_eval import judge_retrieval, load_collection, write_report
@@ -58,6 +60,7 @@ def retrieval(
             cache=cache,
             bm25=bm25,
             student_name=student.name,
+            training=RunLog.read(student) if (student / LOG).is_file() else None,
             command=shlex.join(["leafkit", *sys.argv[1:]]),
             on_progress=on_progress,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,23 +53,12 @@ def runs(
         write_curves(found, svg)
         say(f"curves: {svg}")
     if as_json:
-        tell_json([_as_json(run) for run in found])
+        tell_json([run.to_json() for run in found])
         return
     from rich.columns import Columns
     from rich.console import Console
 
     Console(file=sys.stdout, highlight=False).print(Columns(_tables(found), padding=(0, 4)))
-
-
-def _as_json(run: RunLog) -> dict[str, Any]:
-    def numbers(values: list[float]) -> list[float | None]:
-        return [None if value != value else value for value in values]  # JSON has no NaN
-
-    curves = {
-        name: {"steps": curve.steps.tolist(), "texts": curve.texts.tolist(), "values": numbers(curve.values.tolist())}
-        for name, curve in run.curves.items()
-    }
-    return {**vars(run), "folder": str(run.folder), "curves": curves}
 
 
 def _tables(found: Sequence[RunLog]) -> list[Table]:

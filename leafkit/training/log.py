@@ -100,6 +100,30 @@ class RunLog:
         curves = {name: _curve(of_step) for name, of_step in points.items() if of_step}
         return cls(Path(folder), _student(Path(folder) / RECIPE), steps, texts, seconds, event == "end", curves)
 
+    def to_json(self) -> dict[str, Any]:
+        """Give the run as JSON values, every point of every curve; a value that was not finite is None."""
+        curves = {
+            name: {
+                "steps": curve.steps.tolist(),
+                "texts": curve.texts.tolist(),
+                "values": [value if math.isfinite(value) else None for value in curve.values.tolist()],
+            }
+            for name, curve in self.curves.items()
+        }
+        return {**vars(self), "folder": str(self.folder), "curves": curves}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> RunLog:
+        """Read what ``to_json`` gave."""
+        curves = {
+            name: Curve(
+                np.array(curve["steps"], np.int64), np.array(curve["texts"], np.int64),
+                np.array(curve["values"], np.float64),
+            )
+            for name, curve in value["curves"].items()
+        }  # fmt: skip
+        return cls(**{**value, "folder": Path(value["folder"]), "curves": curves})
+
 
 def read_runs(folders: Sequence[str | Path]) -> list[RunLog]:
     """Read runs: each folder is a run's, or holds folders of runs. One that is named twice comes once.

@@ -74,7 +74,11 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     row = saved["results"][2]
     assert {"dataset", "dim", "precision", "ndcg_at_10", "recall_at_100", "mrr_at_10", "share_of_teacher"} <= set(row)
     assert saved["summary"]["mean_cosine_to_teacher"]
-    assert (tmp_path / "report" / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert saved["training"]["curves"]["cosine"]["values"]
+    assert "<h2>Training</h2>" in page
+    assert "data:image/svg+xml;base64," in page
     (tmp_path / "report" / "runs" / "gone.test.teacher.trec").write_text("of an earlier report")
     leafkit("eval", "retrieval", *judged)
     assert not (tmp_path / "report" / "runs" / "gone.test.teacher.trec").exists()

@@ -77,7 +77,7 @@ def test_a_leaf_is_trained_further_in_its_own_space_only(store, collection, tmp_
 def test_a_collection_without_judgements_is_refused_before_the_first_step(store, collection, tmp_path):
     (collection / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
     command = ("distill", "--store", store, "--student", "layers:1", "--development", collection)
-    out, error = leafkit(*command, "--out", tmp_path / "leaf", code=3)
+    _, error = leafkit(*command, "--out", tmp_path / "leaf", code=3)
     assert "test.tsv" in error
     assert not (tmp_path / "leaf.run").exists()
 

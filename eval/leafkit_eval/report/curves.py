@@ -35,6 +35,15 @@ def write_curves(runs: Sequence[RunLog], path: str | Path) -> None:
         MissingExtra: jinja2 is not installed.
         StorageError: the disk refused.
     """
+    write_file(Path(path), draw_curves(runs).encode())
+
+
+def draw_curves(runs: Sequence[RunLog]) -> str:
+    """Give the drawing of ``write_curves`` as a text.
+
+    Raises:
+        InputError, MissingExtra: as there.
+    """
     try:
         import jinja2
     except ImportError as exc:
@@ -47,7 +56,7 @@ def write_curves(runs: Sequence[RunLog], path: str | Path) -> None:
     )
     template = environment.from_string((files(__package__) / "curves.svg.j2").read_text(encoding="utf-8"))
     names = [str(run.folder) for run in runs]
-    write_file(Path(path), template.render(plots=plots, names=names, size=CURVE_PX).encode())
+    return template.render(plots=plots, names=names, size=CURVE_PX)
 
 
 def _plot(runs: Sequence[RunLog], name: str) -> CurvePlot | None:

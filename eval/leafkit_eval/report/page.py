@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from importlib.resources import files
 from typing import Any
 
 from leafkit.errors import MissingExtra
+from leafkit.training import RunLog
+from leafkit_eval.report.curves import draw_curves
 from leafkit_eval.report.plots import by_dataset, plots
 from leafkit_eval.report.words import MODE_NOTES, MODE_WORDS, count, figure, percent
 
@@ -32,7 +35,17 @@ def render_page(report: dict[str, Any]) -> str:
         mode_words=MODE_WORDS,
         mode_notes=MODE_NOTES,
         plots=plots(report),
+        curves=_curves(report),
     )
+
+
+def _curves(report: dict[str, Any]) -> str | None:
+    """The training's curves as the source of an image, for a style of their own; None where there are none."""
+    training = report["training"]
+    if training is None or not training["curves"]:
+        return None
+    drawing = draw_curves([RunLog.from_json(training)])
+    return "data:image/svg+xml;base64," + base64.b64encode(drawing.encode()).decode()
 
 
 def headline(report: dict[str, Any]) -> str:

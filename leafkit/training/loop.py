@@ -159,7 +159,7 @@ class Loop:
         )  # fmt: skip
         last_step = math.ceil(self.recipe.epochs * self.order.steps_per_epoch) if self.recipe.epochs else None
         began, before, shown, saved = time.monotonic(), position, 0.0, position.seconds
-        cosine, values = start, {"cosine": start}
+        cosine, gated_at = start, -1
         epoch, plan = -1, []
         with _signals_noted() as signals:
             while (progress := self._progress(position, last_step)) < 1.0:
@@ -180,9 +180,7 @@ class Loop:
                 finite.check(loss, position.step, plan[place])
                 now = self._progress(position, last_step)
                 if self._gate_is_due(position.step, progress, now):
-                    values = self._gate(best, position)
-                    log(event="gate", **values, **vars(position))
-                    cosine = values["cosine"]
+                    cosine, gated_at = self._gate(best, position, log), position.step
                     require_learning(start, cosine, now, self.recipe.gates.tolerance)
                 if seconds - shown > SHOW_EVERY_S:
                     shown = seconds
@@ -192,15 +190,14 @@ class Loop:
                     self._save(position)
                 if wanted:
                     raise _ending(int(wanted), position.step)
-        if position.step != before.step or best.step < 0:
-            if position.step != best.step:  # the last step was no gate
-                values = self._gate(best, position)
-                log(event="gate", **values, **vars(position))
+        if gated_at != position.step:  # the last step was no gate, or another process took it
+            cosine = self._gate(best, position, log)
+        if position.step != before.step:
             self._save(position)  # should writing the student fail, the training is not lost
-        require_learning(start, values["cosine"], 1.0, math.inf)
-        log(event="end", cosine=values["cosine"], best_step=best.step, **vars(position))
+        require_learning(start, cosine, 1.0, math.inf)
+        log(event="end", cosine=cosine, best_step=best.step, **vars(position))
         return Outcome(
-            position.step, position.texts, self.order.rows_per_epoch, len(self.held_out), start, values["cosine"],
+            position.step, position.texts, self.order.rows_per_epoch, len(self.held_out), start, cosine,
             best.step, position.seconds,
         )  # fmt: skip
 
@@ -229,8 +226,8 @@ class Loop:
             return step % self.recipe.gates.every == 0
         return int(GATES_IN_A_RUN * now) > int(GATES_IN_A_RUN * before)
 
-    def _gate(self, best: BestStudent, position: Position) -> dict[str, float]:
-        """Measure the student; the first process alone, the others wait."""
+    def _gate(self, best: BestStudent, position: Position, log: Callable[..., None]) -> float:
+        """Measure the student, the first process alone, the others wait; give the cosine."""
         values = {"cosine": NOT_MINE}
         if self.processes.first:
             with self.average.in_place():
@@ -238,7 +235,8 @@ class Loop:
                 if self.development is not None:
                     values |= self.development.judge(SentenceEncoder(self.model, self.texts.space, "in-training"))
                 best.offer(self.model, self.texts.space, position.step, values)
-        return values | {"cosine": self._agreed(values["cosine"])}
+            log(event="gate", **values, **vars(position))
+        return self._agreed(values["cosine"])
 
     def _agreed(self, value: float) -> float:
         """The first process's value: a number, or NaN, which no maximum keeps."""

@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
+import leafkit.training.distiller as distiller
 import leafkit.training.loop as loop  # noqa: E402  # after the skip
 from leafkit.errors import (  # noqa: E402
     CorruptData,
@@ -221,6 +222,18 @@ def test_a_resumed_run_repeats_the_unbroken_one_bit_for_bit_case_04(store, tmp_p
             distil(recipe, out)
         with pytest.raises(RecipeError, match="student 'layers:1', now 'static'"):
             distil(preset("static", data=[store], epochs=2), out, resume=True)
+
+
+def test_a_run_cut_off_behind_its_last_step_tells_the_same_in_the_end(store, tmp_path, monkeypatch):
+    recipe = preset("layers:1", data=[store], epochs=1, held_out=8)
+    whole = distil(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(distiller, "save_student", lambda *_, **__: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            distil(recipe, tmp_path / "leaf")
+    again = distil(recipe, tmp_path / "leaf")
+    assert (again.steps, again.best_step) == (whole.steps, whole.best_step)
+    assert again.cosine_end == pytest.approx(whole.cosine_end, abs=1e-6)
 
 
 def test_a_broken_checkpoint_gives_way_to_the_one_before_or_stops_case_04(store, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
-import leafkit.training.distiller as distiller
+import leafkit.training.distiller as distiller  # noqa: E402
 import leafkit.training.loop as loop  # noqa: E402  # after the skip
 from leafkit.errors import (  # noqa: E402
     CorruptData,

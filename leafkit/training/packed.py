@@ -189,7 +189,7 @@ class _Saved(NamedTuple):
     attended: ops.Attended
     first: ops.Norm
     middle: torch.Tensor
-    wide: torch.Tensor
+    slope: torch.Tensor
     active: torch.Tensor
     second: ops.Norm
 
@@ -282,8 +282,8 @@ def _layer_backward(
     want = Layer(*needed)  # type: ignore[arg-type]  # truth values in the places of tensors
     narrowed, narrow_scale, narrow_shift = ops.normalize_backward(saved.second, *gradients)
     narrow, narrow_bias = _weight_gradients(narrowed, saved.active, want.narrow, want.narrow_bias)
-    widened = ops.gelu_backward(saved.wide, layer.wide_bias, narrowed @ cast.narrow)
-    wide, wide_bias = _weight_gradients(widened, saved.middle, want.wide, want.wide_bias)
+    widened = narrowed @ cast.narrow
+    wide, wide_bias = _weight_gradients(widened, saved.middle, want.wide, want.wide_bias, saved.slope)
     mixed, out_scale, out_shift = ops.normalize_backward(saved.first, widened @ cast.wide, narrowed)
     out, out_bias = _weight_gradients(mixed, saved.attended.rows, want.out, want.out_bias)
     qkv = ops.attend_backward(saved.qkv, cast.qkv_bias, starts, shape.heads, saved.attended, mixed @ cast.out)
@@ -298,11 +298,13 @@ def _layer_backward(
 
 
 def _weight_gradients(
-    gradient: torch.Tensor, x: torch.Tensor, weight: Any, bias: Any
+    gradient: torch.Tensor, x: torch.Tensor, weight: Any, bias: Any, factor: torch.Tensor | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Those of y = x W^T + b in W and b, float32."""
+    """Those of y = x W^T + b in W and b, float32; the gradient in y is multiplied by the factor first, in its place."""
     if not (weight or bias):
+        if factor is not None:
+            gradient *= factor
         return None, None
     # As rows of its own: torch's product reads a transposed view of bfloat16 at half the speed.
-    turned, sums = ops.transpose(gradient)
+    turned, sums = ops.transpose(gradient, factor)
     return (turned @ x).float() if weight else None, sums

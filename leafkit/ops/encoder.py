@@ -1,4 +1,4 @@
-"""What a BERT layer does beside its matrix products, on packed rows of torch tensors: memory here, arithmetic in ``_C``.
+"""What a BERT layer does beside its matrix products, on packed rows of torch tensors: arithmetic is ``_C``'s.
 
 Packed: the tokens of all texts one after another, text t in rows starts[t] to starts[t + 1]. Rows (R, H) are float32 or
 bfloat16, adjacent, H a multiple of 16; parameters are float32. Rows behind the last text are allowed and come out as 0
@@ -101,7 +101,7 @@ def normalize_backward(
 
 
 def transpose(rows: torch.Tensor, factor: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the transpose (H, R) and the sum of each column, float32 (H,), after multiplying rows by the factor if any."""
+    """Give the transpose (H, R) and the sum of each column, float32 (H,), after rows *= factor if any."""
     out, sums = rows.new_empty(rows.shape[::-1]), rows.new_empty(rows.shape[1], dtype=torch.float32)
     _native().transpose(_view(rows), None if factor is None else _view(factor), _view(out), _view(sums), threads())
     return out, sums
@@ -128,7 +128,7 @@ def _native() -> Any:
 def _view(tensor: torch.Tensor) -> NDArray[Any]:
     """The tensor's memory; bfloat16 as its 16 bits."""
     plain = tensor.detach()
-    return cast(NDArray[Any], (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy())
+    return (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
 def _views(norm: Norm) -> tuple[Any, ...]:

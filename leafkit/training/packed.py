@@ -76,7 +76,7 @@ class PackedEncoder:
     def __init__(
         self, model: SentenceTransformer, embeddings: Embeddings, layers: Sequence[Layer], shape: Shape, bfloat16: bool
     ) -> None:
-        self._rest = [module for module in model][2:]
+        self._rest = list(model)[2:]
         self._parameters = [*embeddings, *(parameter for layer in layers for parameter in layer)]
         self._shape = shape
         self._dtype = torch.bfloat16 if bfloat16 else torch.float32
@@ -101,7 +101,8 @@ class PackedEncoder:
         positions[: starts[-1]] = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         tokens = torch.from_numpy(ids), torch.from_numpy(positions), starts
         kept = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
-        pooled = _Encoder.apply(tokens, self._shape, self._dtype, kept, *self._parameters)
+        encode: Any = _Encoder.apply  # torch gives it no types
+        pooled: torch.Tensor = encode(tokens, self._shape, self._dtype, kept, *self._parameters)
         features: dict[str, Any] = {"sentence_embedding": pooled}
         for module in self._rest:
             features = module(features)
@@ -118,7 +119,8 @@ def packed_encoder(model: SentenceTransformer, *, bfloat16: bool) -> PackedEncod
     """
     if describe().backend != "native" or len(model) < 2:
         return None
-    bert, pooling = getattr(model[0], "auto_model", None), model[1]
+    bert: Any = getattr(model[0], "auto_model", None)
+    pooling: Any = model[1]
     if type(bert).__name__ != "BertModel" or type(pooling).__name__ != "Pooling":
         return None
     config: Any = bert.config
@@ -219,13 +221,14 @@ class _Encoder(torch.autograd.Function):
         return ops.pool(x, starts, mean=shape.mean)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]  # it has no types
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         embeddings, layers = _named(ctx.saved_tensors)
         ids, positions, starts = ctx.tokens
         wanted = ctx.needs_input_grad[4:]
         first = len(Embeddings._fields)
-        row_gradients = (ops.pool_backward(gradient.contiguous(), starts, ctx.top, mean=ctx.shape.mean), None)
+        pooled = ops.pool_backward(gradient.contiguous(), starts, ctx.top, mean=ctx.shape.mean)
+        row_gradients: tuple[torch.Tensor, torch.Tensor | None] = (pooled, None)
         of_layers: list[torch.Tensor | None] = []
         for number in reversed(range(len(layers))):
             needed = wanted[first + number * len(Layer._fields) :][: len(Layer._fields)]
@@ -257,9 +260,7 @@ def _layer_forward(layer: Layer, x: torch.Tensor, starts: ops.Starts, shape: Sha
     cast = _Cast.of(layer, x.dtype)
     qkv = x @ cast.qkv.T
     attended = ops.attend(qkv, cast.qkv_bias, starts, shape.heads)
-    first = ops.Norm(
-        attended.rows @ cast.out.T, layer.out_bias, x, layer.out_scale, layer.out_shift, shape.epsilon
-    )
+    first = ops.Norm(attended.rows @ cast.out.T, layer.out_bias, x, layer.out_scale, layer.out_shift, shape.epsilon)
     middle = ops.normalize(first, x.dtype)
     wide = middle @ cast.wide.T
     active = ops.gelu(wide, layer.wide_bias)

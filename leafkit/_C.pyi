@@ -38,3 +38,75 @@ def search_topk(
 def alignment_loss(
     student: NDArray[np.float32], teacher: NDArray[np.float32], metric: str, threads: int = 0, level: str = ""
 ) -> tuple[float, NDArray[np.float32]]: ...
+
+# The encoder's rows are float32, or bfloat16 as its 16 bits; whatever is named out, kept, sums or gradient_ is written.
+Rows = NDArray[np.float32] | NDArray[np.uint16]
+
+def attend(
+    qkv: Rows,
+    bias: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    heads: int,
+    out: Rows,
+    kept: NDArray[np.float32],
+    threads: int = 0,
+    level: str = "",
+) -> None: ...
+def attend_backward(
+    qkv: Rows,
+    bias: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    heads: int,
+    out: Rows,
+    kept: NDArray[np.float32],
+    gradient: Rows,
+    gradient_qkv: Rows,
+    threads: int = 0,
+    level: str = "",
+) -> None: ...
+def gelu(in_: Rows, bias: NDArray[np.float32], out: Rows, threads: int = 0, level: str = "") -> None: ...
+def normalize(
+    in_: Rows,
+    bias: NDArray[np.float32] | None,
+    residual: Rows | None,
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    epsilon: float,
+    out: Rows,
+    threads: int = 0,
+    level: str = "",
+) -> None: ...
+def normalize_backward(
+    in_: Rows,
+    bias: NDArray[np.float32] | None,
+    residual: Rows | None,
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    epsilon: float,
+    gradient: Rows,
+    more: Rows | None,
+    gradient_in: Rows,
+    gradient_scale: NDArray[np.float32],
+    gradient_shift: NDArray[np.float32],
+    threads: int = 0,
+    level: str = "",
+) -> None: ...
+def transpose(
+    in_: Rows, factor: Rows | None, out: Rows, sums: NDArray[np.float32], threads: int = 0, level: str = ""
+) -> None: ...
+def pool(
+    in_: Rows,
+    starts: NDArray[np.int64],
+    mean: bool,
+    out: NDArray[np.float32],
+    threads: int = 0,
+    level: str = "",
+) -> None: ...
+def pool_backward(
+    gradient: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    mean: bool,
+    gradient_in: Rows,
+    threads: int = 0,
+    level: str = "",
+) -> None: ...

@@ -1,5 +1,6 @@
 """Float64 definitions, written for reading. They share no code with what they check."""
 
+import itertools
 import math
 
 import numpy as np
@@ -62,3 +63,42 @@ def objective(student, teacher, metric, prefixes=(), normalized=True, weights=No
             total += float(weights[row]) * alignment_loss(s[None], t[None], metric)
         values.append(total / rows)
     return sum(values) / len(values)
+
+
+def attend(qkv, bias, starts, heads, gradient):
+    """Attention of every text and head, and the gradient in qkv of the sum of gradient * out."""
+    hidden = qkv.shape[1] // 3
+    dim = hidden // heads
+    x = qkv + bias
+    out, back = np.zeros((len(qkv), hidden)), np.zeros_like(x)
+    for first, last in itertools.pairwise(starts):
+        for head in range(heads):
+            at = [slice(part * hidden + head * dim, part * hidden + (head + 1) * dim) for part in range(3)]
+            q, k, v = (x[first:last, columns] for columns in at)
+            scores = q @ k.T / math.sqrt(dim)
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            weights /= weights.sum(axis=1, keepdims=True)
+            g = gradient[first:last, at[0]]
+            out[first:last, at[0]] = weights @ v
+            of_weights = g @ v.T
+            of_scores = weights * (of_weights - (weights * of_weights).sum(axis=1, keepdims=True)) / math.sqrt(dim)
+            back[first:last, at[0]] = of_scores @ k
+            back[first:last, at[1]] = of_scores.T @ q
+            back[first:last, at[2]] = weights.T @ g
+    return out, back
+
+
+def gelu(x):
+    """x Phi(x), and its slope."""
+    below = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x.ravel().tolist()]).reshape(x.shape)
+    return x * below, below + x * np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
+
+
+def normalize(x, scale, shift, epsilon, gradient):
+    """Layer norm, and the gradients in x, scale and shift of the sum of gradient * out."""
+    mean, variance = x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True)
+    unit = (x - mean) / np.sqrt(variance + epsilon)
+    inner = gradient * scale
+    along = (inner * unit).mean(axis=1, keepdims=True)
+    back = (inner - inner.mean(axis=1, keepdims=True) - unit * along) / np.sqrt(variance + epsilon)
+    return unit * scale + shift, back, (gradient * unit).sum(axis=0), gradient.sum(axis=0)

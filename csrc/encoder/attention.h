@@ -23,12 +23,14 @@ constexpr std::int64_t kBlock = 64;
   return (count + step - 1) / step * step;
 }
 
-// Hands out what one head works in.
+// Hands out what one head works in. Buffers are a little apart: of sizes that are powers of two, all would begin in the
+// same set of the first cache, and a load would wait for a store that is 4 KiB away.
+constexpr std::int64_t kApart = 3 * 16;
 struct Words {
   Word* next;
   [[gnu::always_inline]] Word* take(std::int64_t count) {
     Word* out = next;
-    next += padded(count, 16);
+    next += padded(count, 16) + kApart;
     return out;
   }
   [[gnu::always_inline]] float* floats(std::int64_t count) { return reinterpret_cast<float*>(take(count)); }
@@ -38,23 +40,39 @@ struct Words {
   for (std::int64_t i = 0; i < count; ++i) words[i] = 0;
 }
 
+[[gnu::always_inline]] inline Bits bits_at(const Word* from) {
+  Bits out;
+  __builtin_memcpy(&out, from, sizeof out);
+  return out;
+}
+
 // out (columns, rows) = in (rows, columns), both multiples of 8.
 void turn(std::int64_t rows, std::int64_t columns, const Word* in, Word* out) {
-  for (std::int64_t c = 0; c < columns; c += 8)
-    for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t i = 0; i < 8; ++i) out[(c + i) * rows + r] = in[r * columns + c + i];
+  constexpr std::int64_t kSquare = kLanes;
+  const std::int64_t whole_rows = rows / kSquare * kSquare, whole_columns = columns / kSquare * kSquare;
+  for (std::int64_t r = 0; r < whole_rows; r += kSquare)
+    for (std::int64_t c = 0; c < whole_columns; c += kSquare) {
+      Bits square[kLanes];
+      for (int i = 0; i < kLanes; ++i) square[i] = bits_at(in + (r + i) * columns + c);
+      turn_square(square);
+      for (int i = 0; i < kLanes; ++i) __builtin_memcpy(out + (c + i) * rows + r, &square[i], sizeof square[i]);
+    }
+  for (std::int64_t r = 0; r < rows; ++r)  // 8 rows or columns behind squares of 16
+    for (std::int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) out[c * rows + r] = in[r * columns + c];
 }
 
 // Rows of x + bias as words, and zeros up to `whole` rows. Type says what a word holds.
 template <class Type, class S>
 void take_rows(std::int64_t length, std::int64_t whole, std::int64_t dim, const S* x, std::int64_t stride,
                const float* bias, Word* out) {
-  for (std::int64_t row = 0; row < length; ++row, out += dim / Type::kValues)
+  for (std::int64_t row = 0; row < length; ++row, out += dim / Type::kValues) {
+    __builtin_prefetch(x + row * stride + dim);  // the next head's: rows are too far apart for the processor to guess
     for (std::int64_t i = 0; i < dim; i += kLanes) {
       Lanes value = load(x + row * stride + i);
       if (bias != nullptr) value += load(bias + i);
       Type::store_row(out + i / Type::kValues, value);
     }
+  }
   clear(out, (whole - length) * dim / Type::kValues);
 }
 
@@ -67,7 +85,7 @@ template <class Type, int R, int V, bool Add>
     for (int v = 0; v < V; ++v) total[r][v] = Add ? load(out + r * columns + v * kLanes) : Lanes{};
   for (std::int64_t w = 0; w < words; ++w) {
     Bits at[V];
-    for (int v = 0; v < V; ++v) __builtin_memcpy(&at[v], right + w * columns + v * kLanes, sizeof at[v]);
+    for (int v = 0; v < V; ++v) at[v] = bits_at(right + w * columns + v * kLanes);
     for (int r = 0; r < R; ++r) {
       const Bits word = Bits{} + left[r * left_stride + w];
       for (int v = 0; v < V; ++v) total[r][v] = Type::add(total[r][v], word, at[v]);
@@ -99,6 +117,10 @@ struct Singles {  // a word is a float32
   [[gnu::always_inline]] static Lanes add(Lanes total, Bits left, Bits right) {
     return fma(lanes(left), lanes(right), total);
   }
+  // One row of values where the right side of a product over rows has it.
+  [[gnu::always_inline]] static void store_over_rows(Word* to, const Lanes (&values)[1]) { store_row(to, values[0]); }
+  static void begin() {}
+  static void end() {}
   template <bool Add>
   [[gnu::always_inline]] static void multiply(std::int64_t rows, std::int64_t columns, std::int64_t words,
                                               const Word* left, std::int64_t left_stride, const Word* right,
@@ -116,9 +138,17 @@ const Word* pairs_of(std::int64_t length, std::int64_t dim, const Word* rows, Wo
     Word* out = words.take(length / 2 * dim);
     for (std::int64_t row = 0; row < length / 2; ++row) {
       const Word *upper = rows + 2 * row * (dim / 2), *lower = upper + dim / 2;
-      for (std::int64_t i = 0; i < dim / 2; ++i) {
-        out[row * dim + 2 * i] = (upper[i] & 0xffffu) | (lower[i] << 16);
-        out[row * dim + 2 * i + 1] = (upper[i] >> 16) | (lower[i] & 0xffff0000u);
+      Word* to = out + row * dim;
+      std::int64_t i = 0;
+      for (; i + kLanes <= dim / 2; i += kLanes) {
+        const Bits u = bits_at(upper + i), l = bits_at(lower + i);
+        const Bits even = (u & 0xffffu) | (l << 16), odd = (u >> 16) | (l & 0xffff0000u);
+        const Bits both[] = {interleaved<false>(even, odd), interleaved<true>(even, odd)};
+        __builtin_memcpy(to + 2 * i, both, sizeof both);
+      }
+      for (; i < dim / 2; ++i) {  // heads of 16 or 48 dims
+        to[2 * i] = (upper[i] & 0xffffu) | (lower[i] << 16);
+        to[2 * i + 1] = (upper[i] >> 16) | (lower[i] & 0xffff0000u);
       }
     }
     return out;
@@ -137,6 +167,7 @@ void attend_head(const Head& head, const S* qkv, const float* bias, S* out, floa
   const std::int64_t dim = head.dim, length = head.length, whole = padded(length, Type::kStep), n = Type::kValues;
   const std::int64_t stride = 3 * head.hidden;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
+  Type::begin();
   Words words{scratch};
   Word* rows[3];
   for (int which = 0; which < 3; ++which) {
@@ -178,6 +209,7 @@ void attend_head(const Head& head, const S* qkv, const float* bias, S* out, floa
       for (std::int64_t i = 0; i < dim; i += kLanes)
         store(out + (first + row) * head.hidden + i, load(sums + row * dim + i) * kept[2 * (first + row) + 1]);
   }
+  Type::end();
 }
 
 template <class Type, class S>
@@ -186,6 +218,7 @@ void attend_head_backward(const Head& head, const S* qkv, const float* bias, con
   const std::int64_t dim = head.dim, length = head.length, whole = padded(length, Type::kStep), n = Type::kValues;
   const std::int64_t hidden = head.hidden, stride = 3 * hidden;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
+  Type::begin();
   Words words{scratch};
   Word* rows[4];
   for (int which = 0; which < 4; ++which) rows[which] = words.take(whole * dim / n);
@@ -201,54 +234,61 @@ void attend_head_backward(const Head& head, const S* qkv, const float* bias, con
   // The gradients of keys and values are summed transposed, (dim, whole), over the blocks of queries.
   float *of_keys = words.floats(dim * whole), *of_values = words.floats(dim * whole);
   float* of_queries = words.floats(kBlock * dim);
-  Word *slope_rows = words.take(kBlock * whole / n), *slope_pairs = words.take(kBlock * whole / n);
+  Word* slope_rows = words.take(kBlock * whole / n);
+  Word* slope_pairs = n == 1 ? slope_rows : words.take(kBlock * whole / n);
   Word* weight_pairs = words.take(kBlock * whole / n);
   clear(reinterpret_cast<Word*>(of_keys), dim * whole);
   clear(reinterpret_cast<Word*>(of_values), dim * whole);
   const std::int64_t last = (length - 1) / kLanes * kLanes;
   const Bits there = first_lanes(length - last);
+  if (last + kLanes < whole) {  // columns that are never written
+    clear(slope_rows, kBlock * whole / n);
+    clear(slope_pairs, kBlock * whole / n);
+    clear(weight_pairs, kBlock * whole / n);
+  }
   for (std::int64_t first = 0; first < length; first += kBlock) {
     const std::int64_t left = length - first < kBlock ? length - first : kBlock, block = padded(left, Type::kStep);
     Type::template multiply<false>(block, whole, dim / n, rows[0] + first * (dim / n), dim / n, key_columns, scores);
     Type::template multiply<false>(block, whole, dim / n, rows[3] + first * (dim / n), dim / n, value_columns, slopes);
-    for (std::int64_t row = 0; row < block; row += n) {
+    const std::int64_t some = padded(left, n);
+    for (std::int64_t row = 0; row < some; row += n) {
       float top[2] = {}, over[2] = {}, along[2] = {};  // zeros: a row of padding has no weight
       for (std::int64_t i = 0; i < n && row + i < left; ++i) {
         const std::int64_t at = first + row + i;
         top[i] = kept[2 * at];
         over[i] = kept[2 * at + 1];
+        __builtin_prefetch(out + at * hidden + dim);
         Lanes product{};
         for (std::int64_t d = 0; d < dim; d += kLanes)
           product = fma(load(out + at * hidden + d), load(gradient + at * hidden + d), product);
         along[i] = sum(product);
       }
-      for (std::int64_t i = 0; i < whole; i += kLanes) {
-        Lanes weight[2], slope[2];
+      for (std::int64_t i = 0; i <= last; i += kLanes) {
+        Lanes weight[Type::kValues], slope[Type::kValues];
         for (int k = 0; k < n; ++k) {
           const std::int64_t from = (row + k) * whole + i;
           weight[k] = exponential((load(scores + from) - top[k]) * scale) * over[k];
-          if (i >= last) weight[k] = i == last ? lanes(bits(weight[k]) & there) : Lanes{};
+          if (i == last) weight[k] = lanes(bits(weight[k]) & there);
           slope[k] = weight[k] * (load(slopes + from) - along[k]) * scale;
+          Type::store_row(slope_rows + (row + k) * (whole / n) + i / n, slope[k]);
         }
-        const std::int64_t pair = row / n * whole + i;
-        for (int k = 0; k < n; ++k) Type::store_row(slope_rows + (row + k) * (whole / n) + i / n, slope[k]);
-        if constexpr (Type::kValues == 2) {
-          Type::store_pair(slope_pairs + pair, slope[0], slope[1]);
-          Type::store_pair(weight_pairs + pair, weight[0], weight[1]);
-        } else {
-          Type::store_row(weight_pairs + pair, weight[0]);
-        }
+        Type::store_over_rows(slope_pairs + row / n * whole + i, slope);
+        Type::store_over_rows(weight_pairs + row / n * whole + i, weight);
       }
     }
-    const Word* over_queries = n == 1 ? slope_rows : slope_pairs;
+    const std::int64_t unused = (block - some) * (whole / n);
+    clear(slope_rows + some * (whole / n), unused);
+    clear(slope_pairs + some * (whole / n), unused);
+    clear(weight_pairs + some * (whole / n), unused);
     Type::template multiply<false>(block, dim, whole / n, slope_rows, whole / n, key_pairs, of_queries);
-    Type::template multiply<true>(dim, whole, block / n, queries_turned + first / n, whole / n, over_queries, of_keys);
+    Type::template multiply<true>(dim, whole, block / n, queries_turned + first / n, whole / n, slope_pairs, of_keys);
     Type::template multiply<true>(dim, whole, block / n, gradient_turned + first / n, whole / n, weight_pairs,
                                   of_values);
     for (std::int64_t row = 0; row < left; ++row)
       for (std::int64_t i = 0; i < dim; i += kLanes)
         store(gradient_qkv + (first + row) * stride + i, load(of_queries + row * dim + i));
   }
+  Type::end();
   const float* turned_back[] = {of_keys, of_values};
   for (int which = 0; which < 2; ++which) {
     const auto* back =

@@ -10,7 +10,8 @@
 namespace leafkit {
 namespace {
 
-constexpr std::int64_t kRowsAPart = 64;  // and sums over rows are formed in parts of it: threads change no bit
+constexpr std::int64_t kRowsAPart = 64;     // and sums over rows are formed in parts of it: threads change no bit
+constexpr std::int64_t kColumnsAPart = 64;  // two cache lines of bfloat16 are read of every row
 
 template <class S>
 const EncoderKernels<S>& kernels(Level level) {
@@ -90,18 +91,9 @@ void attend_backward(const Attention& shape, const S* qkv, const float* bias, co
 }
 
 template <class S>
-void gelu(std::int64_t rows, std::int64_t width, const S* in, const float* bias, S* out, Run run) {
+void gelu(std::int64_t rows, std::int64_t width, S* in, const float* bias, S* out, Run run) {
   by_rows(rows, run.threads, [&](std::int64_t first, std::int64_t count) {
     kernels<S>(run.level).gelu(count, width, in + first * width, bias, out + first * width);
-  });
-}
-
-template <class S>
-void gelu_backward(std::int64_t rows, std::int64_t width, const S* in, const float* bias, const S* gradient,
-                   S* gradient_in, Run run) {
-  by_rows(rows, run.threads, [&](std::int64_t first, std::int64_t count) {
-    const std::int64_t at = first * width;
-    kernels<S>(run.level).gelu_backward(count, width, in + at, bias, gradient + at, gradient_in + at);
   });
 }
 
@@ -153,9 +145,11 @@ void normalize_backward(const Norm<In>& norm, const Out* const (&gradients)[2], 
 }
 
 template <class S>
-void transpose(std::int64_t rows, std::int64_t width, const S* in, S* out, float* sums, Run run) {
-  parallel(width / kWidthStep, run.threads,
-           [&](std::int64_t part) { kernels<S>(run.level).transpose(rows, width, part * kWidthStep, in, out, sums); });
+void transpose(std::int64_t rows, std::int64_t width, S* in, const S* factor, S* out, float* sums, Run run) {
+  parallel((width + kColumnsAPart - 1) / kColumnsAPart, run.threads, [&](std::int64_t part) {
+    const std::int64_t first = part * kColumnsAPart, last = std::min(width, first + kColumnsAPart);
+    kernels<S>(run.level).transpose(rows, width, first, last, in, factor, out, sums);
+  });
 }
 
 template <class S>
@@ -184,9 +178,8 @@ void pool_backward(std::span<const std::int64_t> starts, std::int64_t rows, std:
 #define LEAFKIT_ENCODER(S)                                                                                            \
   template void attend(const Attention&, const S*, const float*, S*, float*, Run);                                    \
   template void attend_backward(const Attention&, const S*, const float*, const S*, const float*, const S*, S*, Run); \
-  template void gelu(std::int64_t, std::int64_t, const S*, const float*, S*, Run);                                    \
-  template void gelu_backward(std::int64_t, std::int64_t, const S*, const float*, const S*, S*, Run);                 \
-  template void transpose(std::int64_t, std::int64_t, const S*, S*, float*, Run);                                     \
+  template void gelu(std::int64_t, std::int64_t, S*, const float*, S*, Run);                                          \
+  template void transpose(std::int64_t, std::int64_t, S*, const S*, S*, float*, Run);                                 \
   template void pool(std::span<const std::int64_t>, std::int64_t, bool, const S*, float*, Run);                       \
   template void pool_backward(std::span<const std::int64_t>, std::int64_t, std::int64_t, bool, const float*, S*, Run);
 #define LEAFKIT_NORM(In, Out)                          \

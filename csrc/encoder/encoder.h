@@ -38,12 +38,10 @@ template <class S>
 void attend_backward(const Attention& shape, const S* qkv, const float* bias, const S* out, const float* kept,
                      const S* gradient, S* gradient_qkv, Run run);
 
-// out = x Phi(x), x = in + bias, Phi the normal distribution: the exact GELU.
+// out = x Phi(x), x = in + bias, Phi the normal distribution: the exact GELU. `in` becomes the slope at x, which a
+// gradient is multiplied by on the way back.
 template <class S>
-void gelu(std::int64_t rows, std::int64_t width, const S* in, const float* bias, S* out, Run run);
-template <class S>
-void gelu_backward(std::int64_t rows, std::int64_t width, const S* in, const float* bias, const S* gradient,
-                   S* gradient_in, Run run);
+void gelu(std::int64_t rows, std::int64_t width, S* in, const float* bias, S* out, Run run);
 
 // out = layer norm of in + bias + residual (each of the latter may be null).
 template <class In>
@@ -63,9 +61,10 @@ template <class In, class Out>
 void normalize_backward(const Norm<In>& norm, const Out* const (&gradients)[2], In* gradient_in, float* gradient_scale,
                         float* gradient_shift, Run run);
 
-// The transpose (width, rows), as weight gradients read it, and the sum of each column.
+// The transpose (width, rows), as weight gradients read it, and the sum of each column. Where there is a factor (rows,
+// width), `in` is multiplied by it first.
 template <class S>
-void transpose(std::int64_t rows, std::int64_t width, const S* in, S* out, float* sums, Run run);
+void transpose(std::int64_t rows, std::int64_t width, S* in, const S* factor, S* out, float* sums, Run run);
 
 // A text's vector (texts, width): the mean of its rows, or its first row.
 template <class S>

@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <utility>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -33,11 +34,19 @@ using Halves = std::uint16_t __attribute__((vector_size(2 * kLanes)));
   __builtin_memcpy(&out, from, sizeof out);
   return out;
 }
-[[gnu::always_inline]] inline Lanes load(const std::uint16_t* from) {  // bfloat16
+// Widened to words. The compiler's own conversion takes a vector apart to put it together again (GCC 12).
+[[gnu::always_inline]] inline Bits widened(const std::uint16_t* from) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Bits>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Bits>(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#else
   Halves halves;
   __builtin_memcpy(&halves, from, sizeof halves);
-  return lanes(__builtin_convertvector(halves, Bits) << 16);
+  return __builtin_convertvector(halves, Bits);
+#endif
 }
+[[gnu::always_inline]] inline Lanes load(const std::uint16_t* from) { return lanes(widened(from) << 16); }  // bfloat16
 
 // The nearest bfloat16, ties to even, in the upper half of each lane; NaN stays NaN.
 [[gnu::always_inline]] inline Bits rounded(Lanes value) {
@@ -49,6 +58,11 @@ using Halves = std::uint16_t __attribute__((vector_size(2 * kLanes)));
 [[gnu::always_inline]] inline void store(std::uint16_t* to, Lanes value) {
 #if defined(__AVX512BF16__)
   const __m256bh halves = _mm512_cvtneps_pbh(value);
+#elif defined(__AVX512F__)
+  const __m256i halves = _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(rounded(value) >> 16));
+#elif defined(__AVX2__)
+  const auto words = reinterpret_cast<__m256i>(rounded(value) >> 16);
+  const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 #else
   const Halves halves = __builtin_convertvector(rounded(value) >> 16, Halves);
 #endif
@@ -63,6 +77,16 @@ using Halves = std::uint16_t __attribute__((vector_size(2 * kLanes)));
   return _mm256_fmadd_ps(a, b, c);
 #else
   return a * b + c;
+#endif
+}
+
+// 1 / x for x from 1 up, to 2e-7 of itself.
+[[gnu::always_inline]] inline Lanes reciprocal(Lanes x) {
+#if defined(__AVX512F__)
+  const Lanes near = _mm512_rcp14_ps(x);  // 14 bits; a step of Newton's doubles them. A division takes 16 cycles
+  return fma(near, fma(-x, near, all(1.0f)), near);
+#else
+  return 1.0f / x;
 #endif
 }
 
@@ -97,6 +121,33 @@ using Halves = std::uint16_t __attribute__((vector_size(2 * kLanes)));
     for (int i = 0; i < width; ++i) part[i] = part[i] > part[i + width] ? part[i] : part[i + width];
   return part[0];
 #endif
+}
+
+// The lower, or the upper, halves of two vectors lane by lane: a0 b0 a1 b1 ...
+template <bool Upper>
+[[gnu::always_inline]] inline Bits interleaved(Bits a, Bits b) {
+#if defined(__clang__)
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return __builtin_shufflevector(a, b, ((I % 2 * kLanes) + I / 2 + (Upper ? kLanes / 2 : 0))...);
+  }(std::make_integer_sequence<int, kLanes>{});
+#else
+  Signed from{};
+  for (int i = 0; i < kLanes; ++i) from[i] = i % 2 * kLanes + i / 2 + (Upper ? kLanes / 2 : 0);
+  return __builtin_shuffle(a, b, from);
+#endif
+}
+
+// Transposes a square of words: each step interleaves its first half with its second, which moves the index of a word
+// by one bit; after as many steps as a row's index has bits, row and column have changed places.
+[[gnu::always_inline]] inline void turn_square(Bits (&rows)[kLanes]) {
+  for (int size = 1; size < kLanes; size *= 2) {
+    Bits next[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = interleaved<false>(rows[i], rows[i + kLanes / 2]);
+      next[2 * i + 1] = interleaved<true>(rows[i], rows[i + kLanes / 2]);
+    }
+    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
 }
 
 // All bits of the first `count` lanes, none of the others.
@@ -136,7 +187,8 @@ struct Normal {
   constexpr float kTail[] = {-0.029163632542f, 0.144059464335f, -0.25589928031f, 0.159390166402f, -0.023262085393f,
                              0.105574123561f,  0.119815655053f, 0.139864310622f, 0.139621257782f};
   const Lanes z = lanes(bits(x) & 0x7fffffffu);
-  const Lanes density = exponential(-0.5f * z * z), t = 1.0f / fma(z, all(0.35f), all(1.0f));
+  const Lanes density = exponential(-0.5f * z * z),
+              t = reciprocal(fma(z < 100.0f ? z : all(100.0f), all(0.35f), all(1.0f)));
   Lanes tail = all(kTail[0]);
   for (int i = 1; i < 9; ++i) tail = fma(tail, t, all(kTail[i]));
   tail *= t * density;

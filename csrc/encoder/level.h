@@ -12,7 +12,6 @@ constexpr EncoderKernels<S> encoder_kernels() {
   return {&attend_head<Type, S>,
           &attend_head_backward<Type, S>,
           &gelu_rows<S>,
-          &gelu_rows_backward<S>,
           &normalize_rows<S, S>,
           &normalize_rows_backward<S, S>,
           &normalize_rows<float, S>,

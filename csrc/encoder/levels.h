@@ -11,7 +11,7 @@ struct Head {
 // 32-bit words that the attention of one head works in.
 constexpr std::int64_t attention_words(std::int64_t length, std::int64_t dim) {
   const std::int64_t padded = (length + 63) / 64 * 64;
-  return 16 * padded * dim + 6 * 64 * padded + 64 * dim + 64;
+  return 16 * padded * dim + 6 * 64 * padded + 64 * dim + 1280;
 }
 
 template <class S>
@@ -19,16 +19,14 @@ struct EncoderKernels {
   void (*attend)(const Head& head, const S* qkv, const float* bias, S* out, float* kept, std::uint32_t* words);
   void (*attend_backward)(const Head& head, const S* qkv, const float* bias, const S* out, const float* kept,
                           const S* gradient, S* gradient_qkv, std::uint32_t* words);
-  void (*gelu)(std::int64_t rows, std::int64_t width, const S* in, const float* bias, S* out);
-  void (*gelu_backward)(std::int64_t rows, std::int64_t width, const S* in, const float* bias, const S* gradient,
-                        S* gradient_in);
+  void (*gelu)(std::int64_t rows, std::int64_t width, S* in, const float* bias, S* out);
   void (*normalize)(const Norm<S>& norm, S* out);
   void (*normalize_backward)(const Norm<S>& norm, const S* const (&gradients)[2], S* gradient_in, float* sums);
   void (*normalize_floats)(const Norm<float>& norm, S* out);  // the embeddings: float32 in
   void (*normalize_floats_backward)(const Norm<float>& norm, const S* const (&gradients)[2], float* gradient_in,
                                     float* sums);
-  // 16 columns from `column` on
-  void (*transpose)(std::int64_t rows, std::int64_t width, std::int64_t column, const S* in, S* out, float* sums);
+  void (*transpose)(std::int64_t rows, std::int64_t width, std::int64_t first, std::int64_t last, S* in,
+                    const S* factor, S* out, float* sums);
   void (*mean)(std::int64_t rows, std::int64_t width, const S* in, float* out);
   void (*spread)(std::int64_t rows, std::int64_t width, const float* gradient, float factor, S* out);
 };

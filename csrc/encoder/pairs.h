@@ -15,17 +15,19 @@ struct Pairs {
     const __m256bh halves = _mm512_cvtneps_pbh(value);
     __builtin_memcpy(to, &halves, sizeof halves);
   }
-  [[gnu::always_inline]] static void store_pair(Word* to, Lanes upper, Lanes lower) {
-    const __m256bh first = _mm512_cvtneps_pbh(upper), second = _mm512_cvtneps_pbh(lower);
-    Halves halves[2];
-    __builtin_memcpy(&halves[0], &first, sizeof first);
-    __builtin_memcpy(&halves[1], &second, sizeof second);
-    const Bits words = __builtin_convertvector(halves[0], Bits) | (__builtin_convertvector(halves[1], Bits) << 16);
+  // Two rows of values where the right side of a product over rows has them.
+  [[gnu::always_inline]] static void store_over_rows(Word* to, const Lanes (&values)[2]) {
+    const auto upper = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values[0]));
+    const auto lower = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values[1]));
+    const auto words = reinterpret_cast<Bits>(_mm512_cvtepu16_epi32(upper)) |
+                       (reinterpret_cast<Bits>(_mm512_cvtepu16_epi32(lower)) << 16);
     __builtin_memcpy(to, &words, sizeof words);
   }
   [[gnu::always_inline]] static Lanes add(Lanes total, Bits left, Bits right) {
     return _mm512_dpbf16_ps(total, reinterpret_cast<__m512bh>(left), reinterpret_cast<__m512bh>(right));
   }
+  static void begin() {}
+  static void end() {}
   template <bool Add>
   [[gnu::always_inline]] static void multiply(std::int64_t rows, std::int64_t columns, std::int64_t words,
                                               const Word* left, std::int64_t left_stride, const Word* right,

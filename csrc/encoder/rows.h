@@ -7,24 +7,16 @@
 namespace leafkit {
 namespace {  // unnamed: see lanes.h
 
+// Leaves the slope in the place of x: the backward is then a product, and the exponential is formed once.
 template <class S>
-void gelu_rows(std::int64_t rows, std::int64_t width, const S* in, const float* bias, S* out) {
+void gelu_rows(std::int64_t rows, std::int64_t width, S* in, const float* bias, S* out) {
+  constexpr float kPeak = 0.39894228040f;  // of the normal density: 1 / sqrt(2 pi)
   for (std::int64_t row = 0; row < rows; ++row, in += width, out += width)
     for (std::int64_t i = 0; i < width; i += kLanes) {
       const Lanes x = load(in + i) + load(bias + i);
-      store(out + i, x * normal(x).below);
-    }
-}
-
-template <class S>
-void gelu_rows_backward(std::int64_t rows, std::int64_t width, const S* in, const float* bias, const S* gradient,
-                        S* gradient_in) {
-  constexpr float kPeak = 0.39894228040f;  // of the normal density: 1 / sqrt(2 pi)
-  for (std::int64_t row = 0; row < rows; ++row, in += width, gradient += width, gradient_in += width)
-    for (std::int64_t i = 0; i < width; i += kLanes) {
-      const Lanes x = load(in + i) + load(bias + i);
       const Normal at = normal(x);
-      store(gradient_in + i, load(gradient + i) * fma(x * kPeak, at.density, at.below));
+      store(out + i, x * at.below);
+      store(in + i, fma(x * kPeak, at.density, at.below));
     }
 }
 
@@ -93,20 +85,60 @@ void normalize_rows_backward(const Norm<In>& norm, const Out* const (&gradients)
   }
 }
 
+// One row of a square, multiplied by the factor and stored where there is one.
 template <class S>
-void transpose_columns(std::int64_t rows, std::int64_t width, std::int64_t column, const S* in, S* out, float* sums) {
-  Lanes total[kWidthStep / kLanes] = {};
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const S* from = in + row * width + column;
-    for (int i = 0; i < kWidthStep / kLanes; ++i) total[i] += load(from + i * kLanes);
+[[gnu::always_inline]] inline Lanes take_row(S* in, const S* factor) {
+  if (factor == nullptr) return load(in);
+  store(in, load(in) * load(factor));
+  return load(in);
+}
+
+// A square of words: rows of float32, or of two bfloat16 rows interleaved. `total` is increased by the rows' sum.
+// Rows are far apart, so that the next square's are fetched by hand.
+template <class S>
+[[gnu::always_inline]] inline void take_square(S* in, const S* factor, std::int64_t stride, Bits (&square)[kLanes],
+                                               Lanes& total) {
+  constexpr int kRows = 4 / sizeof(S);  // of a word
+  for (int i = 0; i < kLanes; ++i) {
+    Bits word{};
+    for (int k = 0; k < kRows; ++k) {
+      const std::int64_t at = (kRows * i + k) * stride;
+      __builtin_prefetch(in + at + kLanes * kRows * stride);
+      if (factor != nullptr) __builtin_prefetch(factor + at + kLanes * kRows * stride);
+      const Lanes row = take_row(in + at, factor == nullptr ? nullptr : factor + at);
+      total += row;
+      word |= k + 1 == kRows ? bits(row) : bits(row) >> 16;
+    }
+    square[i] = word;
   }
-  for (int i = 0; i < kWidthStep / kLanes; ++i) store(sums + column + i * kLanes, total[i]);
-  constexpr std::int64_t kBlock = 64 / sizeof(S);  // a cache line of every column's output
-  for (std::int64_t first = 0; first < rows; first += kBlock) {
-    const std::int64_t last = first + kBlock < rows ? first + kBlock : rows;
-    for (std::int64_t i = column; i < column + kWidthStep; ++i)
-      for (std::int64_t row = first; row < last; ++row) out[i * rows + row] = in[row * width + i];
-  }
+}
+
+// Columns `first` to `last`, multiples of 16: their transpose and their sums, after a product with the factor if any.
+template <class S>
+void transpose_columns(std::int64_t rows, std::int64_t width, std::int64_t first, std::int64_t last, S* in,
+                       const S* factor, S* out, float* sums) {
+  constexpr std::int64_t kRows = kLanes * 4 / sizeof(S);  // of a square
+  for (std::int64_t i = first; i < last; ++i) sums[i] = 0;
+  std::int64_t row = 0;
+  for (; row + kRows <= rows; row += kRows)
+    for (std::int64_t column = first; column < last; column += kLanes) {
+      const std::int64_t at = row * width + column;
+      Bits square[kLanes];
+      Lanes total = load(sums + column);
+      if (factor == nullptr)
+        take_square<S>(in + at, nullptr, width, square, total);
+      else
+        take_square<S>(in + at, factor + at, width, square, total);
+      store(sums + column, total);
+      turn_square(square);
+      for (int i = 0; i < kLanes; ++i) __builtin_memcpy(out + (column + i) * rows + row, &square[i], sizeof square[i]);
+    }
+  for (; row < rows; ++row)
+    for (std::int64_t column = first; column < last; column += kLanes) {
+      const std::int64_t at = row * width + column;
+      store(sums + column, load(sums + column) + take_row(in + at, factor == nullptr ? nullptr : factor + at));
+      for (int i = 0; i < kLanes; ++i) out[(column + i) * rows + row] = in[at + i];
+    }
 }
 
 template <class S>

@@ -103,27 +103,14 @@ void bind_attend_backward(const Array<S>& qkv, const Matrix& bias, const Starts&
 }
 
 template <class S>
-void bind_gelu(const Array<S>& in, const Matrix& bias, Array<S>& out, int threads, const std::string& level) {
+void bind_gelu(Array<S>& in, const Matrix& bias, Array<S>& out, int threads, const std::string& level) {
   const Size size = size_of(in, "in");
   check(bias, "bias", {size.width});
   check(out, "out", {size.rows, size.width});
   const Run run = run_of(threads, level);
-  S* to = out.mutable_data();
+  S *from = in.mutable_data(), *to = out.mutable_data();
   const py::gil_scoped_release release;
-  gelu(size.rows, size.width, in.data(), bias.data(), to, run);
-}
-
-template <class S>
-void bind_gelu_backward(const Array<S>& in, const Matrix& bias, const Array<S>& gradient, Array<S>& gradient_in,
-                        int threads, const std::string& level) {
-  const Size size = size_of(in, "in");
-  check(bias, "bias", {size.width});
-  check(gradient, "gradient", {size.rows, size.width});
-  check(gradient_in, "gradient_in", {size.rows, size.width});
-  const Run run = run_of(threads, level);
-  S* to = gradient_in.mutable_data();
-  const py::gil_scoped_release release;
-  gelu_backward(size.rows, size.width, in.data(), bias.data(), gradient.data(), to, run);
+  gelu(size.rows, size.width, from, bias.data(), to, run);
 }
 
 template <class In>
@@ -174,15 +161,18 @@ void bind_normalize_backward(const Array<In>& in, const std::optional<Matrix>& b
 }
 
 template <class S>
-void bind_transpose(const Array<S>& in, Array<S>& out, Matrix& sums, int threads, const std::string& level) {
+void bind_transpose(Array<S>& in, const std::optional<Array<S>>& factor, Array<S>& out, Matrix& sums, int threads,
+                    const std::string& level) {
   const Size size = size_of(in, "in");
+  if (factor) check(*factor, "factor", {size.rows, size.width});
   check(out, "out", {size.width, size.rows});
   check(sums, "sums", {size.width});
   const Run run = run_of(threads, level);
-  S* to = out.mutable_data();
+  S *from = in.mutable_data(), *to = out.mutable_data();
   float* to_sums = sums.mutable_data();
+  const S* by = factor ? factor->data() : nullptr;
   const py::gil_scoped_release release;
-  transpose(size.rows, size.width, in.data(), to, to_sums, run);
+  transpose(size.rows, size.width, from, by, to, to_sums, run);
 }
 
 template <class S>
@@ -233,11 +223,8 @@ void bind_type(py::module_& module) {
              py::arg("level") = "");
   module.def("gelu", &bind_gelu<S>, py::arg("in_").noconvert(), py::arg("bias").noconvert(), py::arg("out").noconvert(),
              py::arg("threads") = 0, py::arg("level") = "");
-  module.def("gelu_backward", &bind_gelu_backward<S>, py::arg("in_").noconvert(), py::arg("bias").noconvert(),
-             py::arg("gradient").noconvert(), py::arg("gradient_in").noconvert(), py::arg("threads") = 0,
-             py::arg("level") = "");
-  module.def("transpose", &bind_transpose<S>, py::arg("in_").noconvert(), py::arg("out").noconvert(),
-             py::arg("sums").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
+  module.def("transpose", &bind_transpose<S>, py::arg("in_").noconvert(), py::arg("factor").noconvert(),
+             py::arg("out").noconvert(), py::arg("sums").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
   module.def("pool", &bind_pool<S>, py::arg("in_").noconvert(), py::arg("starts").noconvert(), py::arg("mean"),
              py::arg("out").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
   module.def("pool_backward", &bind_pool_backward<S>, py::arg("gradient").noconvert(), py::arg("starts").noconvert(),

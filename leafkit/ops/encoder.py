@@ -1,8 +1,8 @@
-"""What a BERT layer does beside its matrix products, on packed rows of torch tensors: memory here, arithmetic in ``_C``.
+"""What a BERT layer does beside its matrix products, on packed rows of torch tensors: arithmetic is ``_C``'s.
 
 Packed: the tokens of all texts one after another, text t in rows starts[t] to starts[t + 1]. Rows (R, H) are float32 or
 bfloat16, adjacent, H a multiple of 16; parameters are float32. Rows behind the last text are allowed and come out as 0
-where texts matter. Nothing is recorded for autograd: each function has its own backward, named so.
+where texts matter. Nothing is recorded for autograd: the backwards stand beside the functions.
 """
 
 from __future__ import annotations
@@ -55,16 +55,10 @@ def attend_backward(
 
 
 def gelu(rows: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Give x Phi(x) of x = rows + bias: transformers' "gelu"."""
+    """Give x Phi(x) of x = rows + bias: transformers' "gelu". ``rows`` become its slope at x, for the backward."""
     out = torch.empty_like(rows)
     _native().gelu(_view(rows), _view(bias), _view(out), threads())
     return out
-
-
-def gelu_backward(rows: torch.Tensor, bias: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Give the gradient in rows; it takes the place of ``gradient``, which nobody needs any more."""
-    _native().gelu_backward(_view(rows), _view(bias), _view(gradient), _view(gradient), threads())
-    return gradient
 
 
 class Norm(NamedTuple):
@@ -106,10 +100,10 @@ def normalize_backward(
     return out, scale, shift
 
 
-def transpose(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the transpose (H, R) and the sum of each column, float32 (H,)."""
+def transpose(rows: torch.Tensor, factor: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the transpose (H, R) and the sum of each column, float32 (H,), after rows *= factor if any."""
     out, sums = rows.new_empty(rows.shape[::-1]), rows.new_empty(rows.shape[1], dtype=torch.float32)
-    _native().transpose(_view(rows), _view(out), _view(sums), threads())
+    _native().transpose(_view(rows), None if factor is None else _view(factor), _view(out), _view(sums), threads())
     return out, sums
 
 
@@ -134,7 +128,7 @@ def _native() -> Any:
 def _view(tensor: torch.Tensor) -> NDArray[Any]:
     """The tensor's memory; bfloat16 as its 16 bits."""
     plain = tensor.detach()
-    return cast(NDArray[Any], (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy())
+    return (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
 def _views(norm: Norm) -> tuple[Any, ...]:

@@ -76,7 +76,7 @@ class PackedEncoder:
     def __init__(
         self, model: SentenceTransformer, embeddings: Embeddings, layers: Sequence[Layer], shape: Shape, bfloat16: bool
     ) -> None:
-        self._rest = [module for module in model][2:]
+        self._rest = list(model)[2:]
         self._parameters = [*embeddings, *(parameter for layer in layers for parameter in layer)]
         self._shape = shape
         self._dtype = torch.bfloat16 if bfloat16 else torch.float32
@@ -101,7 +101,8 @@ class PackedEncoder:
         positions[: starts[-1]] = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         tokens = torch.from_numpy(ids), torch.from_numpy(positions), starts
         kept = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
-        pooled = _Encoder.apply(tokens, self._shape, self._dtype, kept, *self._parameters)
+        encode: Any = _Encoder.apply  # torch gives it no types
+        pooled: torch.Tensor = encode(tokens, self._shape, self._dtype, kept, *self._parameters)
         features: dict[str, Any] = {"sentence_embedding": pooled}
         for module in self._rest:
             features = module(features)
@@ -118,7 +119,8 @@ def packed_encoder(model: SentenceTransformer, *, bfloat16: bool) -> PackedEncod
     """
     if describe().backend != "native" or len(model) < 2:
         return None
-    bert, pooling = getattr(model[0], "auto_model", None), model[1]
+    bert: Any = getattr(model[0], "auto_model", None)
+    pooling: Any = model[1]
     if type(bert).__name__ != "BertModel" or type(pooling).__name__ != "Pooling":
         return None
     config: Any = bert.config
@@ -189,7 +191,7 @@ class _Saved(NamedTuple):
     attended: ops.Attended
     first: ops.Norm
     middle: torch.Tensor
-    wide: torch.Tensor
+    slope: torch.Tensor
     active: torch.Tensor
     second: ops.Norm
 
@@ -219,13 +221,14 @@ class _Encoder(torch.autograd.Function):
         return ops.pool(x, starts, mean=shape.mean)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]  # it has no types
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         embeddings, layers = _named(ctx.saved_tensors)
         ids, positions, starts = ctx.tokens
         wanted = ctx.needs_input_grad[4:]
         first = len(Embeddings._fields)
-        row_gradients = (ops.pool_backward(gradient.contiguous(), starts, ctx.top, mean=ctx.shape.mean), None)
+        pooled = ops.pool_backward(gradient.contiguous(), starts, ctx.top, mean=ctx.shape.mean)
+        row_gradients: tuple[torch.Tensor, torch.Tensor | None] = (pooled, None)
         of_layers: list[torch.Tensor | None] = []
         for number in reversed(range(len(layers))):
             needed = wanted[first + number * len(Layer._fields) :][: len(Layer._fields)]
@@ -280,8 +283,8 @@ def _layer_backward(
     want = Layer(*needed)  # type: ignore[arg-type]  # truth values in the places of tensors
     narrowed, narrow_scale, narrow_shift = ops.normalize_backward(saved.second, *gradients)
     narrow, narrow_bias = _weight_gradients(narrowed, saved.active, want.narrow, want.narrow_bias)
-    widened = ops.gelu_backward(saved.wide, layer.wide_bias, narrowed @ cast.narrow)
-    wide, wide_bias = _weight_gradients(widened, saved.middle, want.wide, want.wide_bias)
+    widened = narrowed @ cast.narrow
+    wide, wide_bias = _weight_gradients(widened, saved.middle, want.wide, want.wide_bias, saved.slope)
     mixed, out_scale, out_shift = ops.normalize_backward(saved.first, widened @ cast.wide, narrowed)
     out, out_bias = _weight_gradients(mixed, saved.attended.rows, want.out, want.out_bias)
     qkv = ops.attend_backward(saved.qkv, cast.qkv_bias, starts, shape.heads, saved.attended, mixed @ cast.out)
@@ -296,11 +299,13 @@ def _layer_backward(
 
 
 def _weight_gradients(
-    gradient: torch.Tensor, x: torch.Tensor, weight: Any, bias: Any
+    gradient: torch.Tensor, x: torch.Tensor, weight: Any, bias: Any, factor: torch.Tensor | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Those of y = x W^T + b in W and b, float32."""
+    """Those of y = x W^T + b in W and b, float32; the gradient in y is multiplied by the factor first, in its place."""
     if not (weight or bias):
+        if factor is not None:
+            gradient *= factor
         return None, None
     # As rows of its own: torch's product reads a transposed view of bfloat16 at half the speed.
-    turned, sums = ops.transpose(gradient)
+    turned, sums = ops.transpose(gradient, factor)
     return (turned @ x).float() if weight else None, sums

@@ -72,9 +72,23 @@ def plain_attention(qkv, bias, starts, heads, gradient, dtype):
 @pytest.mark.parametrize("lengths", [range(1, 18), (64,), (65, 31), (257, 1), (128, 33, 96)], ids=str)
 def test_attention_errs_no_more_than_twice_what_plain_operations_of_its_type_do(level, dtype, dim, lengths):
     qkv, bias, starts, gradient = attention_case(lengths, 3, dim, dtype)
+    assert_attends(qkv, bias, starts, gradient, dtype, level)
+
+
+@each_level
+@each_type
+def test_padding_weighs_nothing_beside_scores_far_below_its_own(level, dtype):
+    qkv, bias, starts, gradient = attention_case((5, 19, 21, 35), 3, 32, dtype)
+    bias[:96] += 7  # of queries
+    bias[96:192] -= 7  # of keys: scores are about -270, those of padding 0, and beyond what an exponent holds
+    assert_attends(qkv, bias, starts, gradient, dtype, level)
+
+
+def assert_attends(qkv, bias, starts, gradient, dtype, level):
     found = attended(qkv, bias, starts, 3, gradient, dtype, level)
     exact = reference.attend(real(qkv), bias.astype(np.float64), starts, 3, real(gradient))
     plain = plain_attention(qkv, bias, starts, 3, gradient, dtype)
+    dim = qkv.shape[1] // 9
     for ours, truth, theirs in zip(found, exact, plain, strict=True):
         # Where plain operations happen to be exact (one token has weight 1) there are still the roundings of inputs
         # with their bias, of the output, and of the sums over dim that a token's slope is the difference of.

@@ -104,9 +104,12 @@ def _asked(path: Path | None, preset_name: str | None, **options: Any) -> Recipe
         raise UsageError("give --student, or --recipe with a student in it")
     if not fields.get("data"):
         raise UsageError("give --store, or --recipe with [[data]] in it")
-    if preset_name is not None or path is None:
-        default = "static" if fields["student"] == "static" else "leaf"
-        fields = with_preset(preset_name or default, fields)
+    named = fields.pop("preset", None)
+    if path is None:
+        named = "static" if fields["student"] == "static" else "leaf"
+    chosen = preset_name or named
+    if chosen is not None:
+        fields = with_preset(chosen, fields)
     return make_recipe(fields, source=str(path or "recipe"))
 
 
@@ -122,8 +125,9 @@ def _development(recipe: Recipe, on_progress: OnProgress) -> Development | None:
     from leafkit_eval import DevelopmentCollection, load_collection
 
     collection = load_collection(recipe.gates.development, split=recipe.gates.split)
-    store = EmbeddingStore.open(recipe.data[0].store)
-    if store.model is None:
-        raise UsageError(f"{store.folder} does not name its teacher's model, which the development collection needs")
-    teacher = open_encoder(store.model, store.space, whose=str(store.folder))
+    stores = [EmbeddingStore.open(source.store) for source in recipe.data]
+    model = next((store.model for store in stores if store.model), None)
+    if model is None:
+        raise UsageError("no store names its teacher's model, which the development collection needs")
+    teacher = open_encoder(model, stores[0].space, whose=str(stores[0].folder))
     return DevelopmentCollection(collection, teacher, on_progress=on_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 from contextlib import nullcontext
@@ -86,13 +87,13 @@ def distil(
     """
     folder, work = Path(out).absolute(), Path(f"{Path(out).absolute()}.run")
     parse_spec(recipe.student)  # a spec that means nothing is refused before anything is read
+    if folder.exists():
+        return _finished(folder, recipe, resume=resume)
     if recipe.gates.development is not None and development is None:
         raise RecipeError(
             f"the recipe follows {recipe.gates.development}: give that collection as development="
             "leafkit_eval.DevelopmentCollection(...), as the command line does"
         )
-    if folder.exists():
-        return _finished(folder, recipe, resume=resume)
     if (work / RECIPE).exists():
         _require_same(recipe, work)
     elif work.is_dir() and (foreign := [path.name for path in work.iterdir() if path.name[0] != "."]):
@@ -117,23 +118,29 @@ def _run(
     from leafkit.training.processes import Processes
 
     processes = Processes(recipe.batch_size)
-    with writer_lock(work) if processes.first else nullcontext():
+    with writer_lock(work) if processes.first else nullcontext(), processes.peers_needed():
         fresh = processes.first and not (work / RECIPE).exists()
         try:
             if processes.first:
-                _tidy(work)
+                _tidy(work, folder)
                 write_file(work / RECIPE, recipe.to_toml().encode())
+            if processes.first and not (work / "checkpoints").is_dir():
+                texts.require_sound()  # before anything is fitted to them
             loop = Loop(texts, recipe, work, processes, development, on_progress if processes.first else silent)
-        except BaseException:
+        except Exception:
             if fresh:  # it never began: nothing may stand in the way of a better command
                 shutil.rmtree(work)
             raise
-        with processes.peers_needed():
-            outcome = loop.train()
+        outcome = loop.train()
         if processes.first:
             record = {"format": "leafkit.run", "texts_hash": texts.hash} | vars(outcome)
             write_file(work / RECORD, (json.dumps(record, indent=1) + "\n").encode())
             beside = tuple(path for name in (LOG, RECIPE, RECORD, ROTATION) if (path := work / name).exists())
+            if folder.exists():
+                raise UsageError(
+                    f"{folder} has appeared since the run began: move it away and run the same command again; the leaf"
+                    f" is in {work}"
+                )
             best = max((work / BEST).glob("step-*"))
             save_student(load_model(best)[0], loop.texts.space, folder, recipe_hash=recipe.hash, beside=beside)
     if processes.first:
@@ -143,9 +150,9 @@ def _run(
     return outcome
 
 
-def _tidy(work: Path) -> None:
+def _tidy(work: Path, folder: Path) -> None:
     """Remove what a kill left half-written; the names are ``leafkit.io.atomic``'s."""
-    for scratch in work.rglob(".*.tmp"):
+    for scratch in (*work.rglob(".*.tmp"), *folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp")):
         shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leafkit.errors import RunTerminated
+from leafkit.errors import RecipeError, RunTerminated
 from leafkit.io.atomic import new_folder
 from leafkit.progress import OnProgress, Progress
 from leafkit.rotation import FILE as ROTATION
@@ -77,6 +77,10 @@ class Loop:
         self.development = development if processes.first else None
         self.held_out = held_out_rows(texts.keys, recipe.held_out)
         trained = np.setdiff1d(np.arange(len(texts.prompted)), self.held_out)
+        shares = texts.shares(trained)
+        for rows, weight in shares:
+            if weight * len(rows) < 1:
+                raise RecipeError(f"data: weight {weight} of {len(rows)} texts is less than one text an epoch")
         torch.manual_seed(recipe.seed)
         sample = np.random.default_rng(recipe.seed).permutation(trained)[: recipe.start_sample]
         self.texts = self._turned(texts, sample)
@@ -87,7 +91,7 @@ class Loop:
         self.optimizer = make_optimizer(self.model, recipe)
         self.average = MovingAverage(self.model, recipe.ema)
         self.order = Order(
-            self.tokens.lengths, texts.shares(trained), batch_size=recipe.batch_size, window=recipe.window,
+            self.tokens.lengths, shares, batch_size=recipe.batch_size, window=recipe.window,
             seed=recipe.seed,
         )  # fmt: skip
         self.weights = texts.loss_weights(recipe.kind_weights)
@@ -146,8 +150,6 @@ class Loop:
         loaded = load_newest(
             self.work / "checkpoints", self.model, self.optimizer, self.average, identity=self.identity
         )
-        if loaded is None and self.processes.first:
-            self.texts.require_sound()
         position = loaded or Position()
         module = self.processes.wrap(self.student)
         best = BestStudent(self.work / BEST)
@@ -194,7 +196,7 @@ class Loop:
             cosine = self._gate(best, position, log)
         if position.step != before.step:
             self._save(position)  # should writing the student fail, the training is not lost
-        require_learning(start, cosine, 1.0, math.inf)
+        require_learning(start, cosine, 1.0, self.recipe.gates.tolerance)
         log(event="end", cosine=cosine, best_step=best.step, **vars(position))
         return Outcome(
             position.step, position.texts, self.order.rows_per_epoch, len(self.held_out), start, cosine,
@@ -258,7 +260,7 @@ class Loop:
         if last is not None:
             self.on_progress(Progress("distil", position.step, last, note))
         else:
-            budget = int((self.recipe.minutes or 0) * 60)
+            budget = max(1, int((self.recipe.minutes or 0) * 60))
             self.on_progress(Progress("distil", min(int(position.seconds), budget), budget, note))
 
     def _save(self, position: Position) -> None:

@@ -130,6 +130,10 @@ class Recipe(_Table):
     @classmethod
     def _stores_by_name(cls, values: dict[str, Any]) -> dict[str, Any]:
         data = values.get("data", ())
+        if isinstance(data, dict):
+            raise ValueError("data is one table, expected a list of them: write [[data]]")
+        if not isinstance(data, (str, Path, list, tuple)):
+            raise ValueError(f"data is {data!r}, expected a list of stores")
         if isinstance(data, (str, Path)):
             raise ValueError(f"data is one path, expected a list of them: [{str(data)!r}]")
         named = [{"store": str(entry)} if isinstance(entry, (str, Path)) else entry for entry in data]
@@ -151,7 +155,8 @@ class Recipe(_Table):
         values = self.model_dump(mode="json")
         for source in values["data"]:
             source.pop("store")
-        values["gates"]["development"] = values["gates"]["development"] is not None
+        if (development := self.gates.development) is not None:
+            values["gates"]["development"] = Path(development).name  # scores on two collections do not compare
         values.pop("checkpoint_minutes")
         return values
 
@@ -179,21 +184,21 @@ class Recipe(_Table):
         Raises:
             RecipeError: not TOML, or a field that is unknown or out of its range.
         """
-        return make_recipe(read_fields(path), source=str(path))
+        values = read_fields(path)
+        name = values.pop("preset", None)
+        return make_recipe(values if name is None else with_preset(name, values), source=str(path))
 
 
 def read_fields(path: str | Path) -> dict[str, Any]:
-    """Read the fields of a recipe's TOML, a preset's among them; nothing is checked yet.
+    """Read the fields of a recipe's TOML, ``preset`` beside them; nothing is checked yet.
 
     Raises:
-        RecipeError: the file cannot be read or is not TOML, or there is no such preset.
+        RecipeError: the file cannot be read or is not TOML.
     """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise RecipeError(f"{path}: is no recipe: {exc}") from exc
-    name = values.pop("preset", None)
-    return values if name is None else with_preset(name, values)
 
 
 def with_preset(name: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +207,7 @@ def with_preset(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: no such preset.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise RecipeError(f"there is no preset {name!r}: expected one of {', '.join(get_args(Preset))}")
     given = {key: value for key, value in fields.items() if value is not None}
     own = dict(PRESETS[name])

@@ -41,6 +41,11 @@ def test_a_run_follows_a_collection_and_keeps_its_best_leaf(store, teacher_folde
     assert [gate["step"] for gate in gates] == [9, 18, 27, 36]
     best = max(gates, key=lambda gate: (gate["ndcg_at_10_asymmetric"], gate["step"]))
     assert json.loads(told)["best_step"] == best["step"]
+    again, _ = leafkit(
+        "distill", "--store", store, "--recipe", tmp_path / "recipe.toml", "--development", collection,
+        "--out", leaf, "--json", "--resume",
+    )  # fmt: skip
+    assert json.loads(again)["finished_before"]
     report = judge_retrieval(
         [load_collection(collection)], teacher=open_teacher(teacher_folder), student=open_student(leaf),
         out=tmp_path / "report",

@@ -135,7 +135,7 @@ def test_a_row_that_is_no_vector_is_named_before_the_first_step(store, tmp_path)
     bad.add(list(source.rows()), vectors)
     with pytest.raises(InputError, match=r"bad.store: row 7, the vector of '.*', has norm 2, expected 1"):
         distil(preset("layers:1", data=[tmp_path / "bad.store"], epochs=1), tmp_path / "leaf")
-    assert not (tmp_path / "leaf").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.store"]  # nothing fitted to it is left
 
 
 REFUSED = [
@@ -152,6 +152,29 @@ def test_a_recipe_that_does_not_fit_its_data_is_refused_and_leaves_nothing(store
     with pytest.raises(RecipeError, match=says):
         distil(preset("layers:1", **{"data": [store], "epochs": 1} | fields), tmp_path / "leaf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_weight_of_less_than_a_text_is_refused(store, tmp_path):
+    with pytest.raises(RecipeError, match="weight 0.001 of 270 texts is less than one text an epoch"):
+        distil(preset("layers:1", data=[{"store": str(store), "weight": 0.001}], epochs=1), tmp_path / "leaf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_appeared_at_the_output_is_not_replaced(store, tmp_path, monkeypatch):
+    recipe, train = preset("layers:1", data=[store], epochs=1), loop.Loop.train
+
+    def slow(self):
+        (tmp_path / "leaf").mkdir()
+        (tmp_path / "leaf" / "notes.txt").write_text("mine")
+        return train(self)
+
+    monkeypatch.setattr(loop.Loop, "train", slow)
+    with pytest.raises(UsageError, match="has appeared since the run began"):
+        distil(recipe, tmp_path / "leaf")
+    assert (tmp_path / "leaf" / "notes.txt").read_text() == "mine"
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "leaf")
+    assert distil(recipe, tmp_path / "leaf").steps == 9
 
 
 def test_a_turned_space_keeps_scores_and_can_be_cut(store, teacher_folder, tmp_path):

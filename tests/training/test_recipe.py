@@ -15,6 +15,8 @@ BAD_RECIPES = [
     ({"student": "static", "epochs": 1, "data": ["s", {"store": "t", "weight": 0}]}, "data.1.weight: .*got 0"),
     ({"student": "static", "epochs": 1, "data": [{"store": "t", "kinds": []}]}, "data.0.kinds"),
     ({"student": "static", "epochs": 1, "data": "s"}, r"data is one path, expected a list of them: \['s'\]"),
+    ({"student": "static", "epochs": 1, "data": {"store": "s"}}, r"data is one table, .*write \[\[data\]\]"),
+    ({"student": "static", "epochs": 1, "data": 5}, "data is 5, expected a list"),
     ({"student": "static", "epochs": 1, "cycles": 3, "warmup": 0.4}, "warmup 0.4 is no part of the first of 3 cycles"),
     ({"student": "static", "epochs": 1, "kind_weights": {"query": 0, "document": 0}}, "nothing would be learned"),
     ({"student": "static", "epochs": 1, "ema": 1.0}, "ema: .*less than 1"),

@@ -190,3 +190,13 @@ def test_time_left_counts_from_the_start_of_a_stage_that_comes_again(monkeypatch
         ["start", "2/10", "44", "s", "left"],
         ["start", "10/10", "0", "s", "left"],
     ]
+
+
+def test_options_go_before_the_recipes_file_and_that_before_its_preset(tmp_path):
+    from leafkit.cli.distil import _asked
+
+    path = tmp_path / "r.toml"
+    path.write_text('preset = "static"\nstudent = "layers:3"\nweight_decay = 0.5\ndata = ["s"]\n')
+    own, fast = _asked(path, None), _asked(path, "fast", minutes=1.0, batch_size=8)
+    assert (own.batch_size, own.learning_rate, own.weight_decay, own.epochs) == (256, 3e-3, 0.5, 4)
+    assert (fast.batch_size, fast.learning_rate, fast.weight_decay, fast.minutes) == (8, 2e-4, 0.5, 1)

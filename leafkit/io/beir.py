@@ -59,7 +59,7 @@ def read_qrels(folder: str | Path, split: str = "test") -> dict[str, dict[str, i
         raise InputError("is no BEIR folder: expected corpus.jsonl, queries.jsonl and qrels/", path=Path(folder))
     if path is None:
         found = ", ".join(splits(folder)) or "none"
-        raise InputError(f"no judgements for split {split!r} (found: {found}). Name one with --split", path=qrels)
+        raise InputError(f"no judgements for split {split!r} (found: {found}). Name one that is there", path=qrels)
     return read_qrels_file(path)
 
 

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from leafkit.training.distiller import DistilReport, distil
+from leafkit.training.distiller import distil
 from leafkit.training.log import RunLog, open_log, read_runs
 from leafkit.training.objectives import Objective
 from leafkit.training.recipe import Recipe, Source, preset
+from leafkit.training.report import DistilReport
 
 if TYPE_CHECKING:
     from leafkit.training.alignment import AlignmentLoss

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import glob
-import json
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from leafkit.blocks import writer_lock
-from leafkit.errors import CorruptData, RecipeError, UsageError
+from leafkit.errors import RecipeError, UsageError
 from leafkit.io.atomic import write_file
 from leafkit.progress import OnProgress, silent
 from leafkit.rotation import FILE as ROTATION
@@ -19,40 +17,9 @@ from leafkit.students import parse_spec, save_student
 from leafkit.teachers.sentence_transformers import load_model
 from leafkit.training.data import TrainingTexts, read_sources
 from leafkit.training.gates import BEST, Development
-from leafkit.training.log import LOG
+from leafkit.training.log import LOG, RECIPE
 from leafkit.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from leafkit.training.loop import Outcome
-
-RECIPE, RECORD = "recipe.toml", "run.json"  # of a run's folder, and kept beside the student
-
-
-@dataclass(frozen=True)
-class DistilReport:
-    """What a run gave.
-
-    Attributes:
-        folder: of the student.
-        steps: taken.
-        texts_seen: repeated ones counted.
-        texts: of an epoch.
-        held_out: texts never trained on.
-        cosine_start: mean cosine to the teacher on held-out texts at the linear start.
-        cosine_end: the same of the last gate.
-        best_step: the step whose weights the student has: those of the best gate.
-        seconds: of training.
-    """
-
-    folder: Path
-    steps: int
-    texts_seen: int
-    texts: int
-    held_out: int
-    cosine_start: float
-    cosine_end: float
-    best_step: int
-    seconds: float
+from leafkit.training.report import RECORD, DistilReport, read_record, write_record
 
 
 def distil(
@@ -94,16 +61,14 @@ def distil(
             f"the recipe follows {recipe.gates.development}: give that collection as development="
             "leafkit_eval.DevelopmentCollection(...), as the command line does"
         )
-    if (work / RECIPE).exists():
+    there = [path.name for path in work.iterdir() if path.name[0] != "."] if work.is_dir() else []
+    if RECIPE in there:
         _require_same(recipe, work)
-    elif work.is_dir() and (foreign := [path.name for path in work.iterdir() if path.name[0] != "."]):
-        raise UsageError(
-            f"{work}: the run's own folder holds {foreign[0]!r}: choose another --out, or move that folder"
-        )
+    elif there:
+        raise UsageError(f"{work}: the run's own folder holds {there[0]!r}: choose another --out, or move that folder")
     texts = read_sources(recipe.data)
     recipe = recipe if recipe.base else recipe.model_copy(update={"base": texts.model})
-    outcome = _run(texts, recipe, folder, work, development, on_progress)
-    return DistilReport(Path(out), **vars(outcome))
+    return replace(_run(texts, recipe, folder, work, development, on_progress), folder=Path(out))
 
 
 def _run(
@@ -113,7 +78,7 @@ def _run(
     work: Path,
     development: Development | None,
     on_progress: OnProgress,
-) -> Outcome:
+) -> DistilReport:
     from leafkit.training.loop import Loop  # torch, 2 s
     from leafkit.training.processes import Processes
 
@@ -131,10 +96,9 @@ def _run(
             if fresh:  # it never began: nothing may stand in the way of a better command
                 shutil.rmtree(work)
             raise
-        outcome = loop.train()
+        report = loop.train()
         if processes.first:
-            record = {"format": "leafkit.run", "texts_hash": texts.hash} | vars(outcome)
-            write_file(work / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+            write_record(work, report, texts.hash)
             beside = tuple(path for name in (LOG, RECIPE, RECORD, ROTATION) if (path := work / name).exists())
             if folder.exists():
                 raise UsageError(
@@ -147,7 +111,7 @@ def _run(
         shutil.rmtree(work, ignore_errors=True)
     processes.wait()
     processes.end()
-    return outcome
+    return report
 
 
 def _tidy(work: Path, folder: Path) -> None:
@@ -162,12 +126,7 @@ def _finished(folder: Path, recipe: Recipe, *, resume: bool) -> DistilReport:
         what = "is there already" if path.is_file() else "is there already and is no finished run"
         raise UsageError(f"{folder} {what}: choose another --out, or remove it")
     _require_same(recipe, folder)
-    try:
-        record = json.loads(path.read_bytes())
-        trained_on = record["texts_hash"]
-        report = DistilReport(folder, **{k: v for k, v in record.items() if k not in ("format", "texts_hash")})
-    except (ValueError, TypeError, KeyError) as exc:
-        raise CorruptData(path, expected="the record of a run", found=repr(exc)) from exc
+    report, trained_on = read_record(folder)
     if trained_on != read_sources(recipe.data).hash:
         raise RecipeError(f"{folder}: was trained on other texts. Choose another --out, or remove the folder")
     return report

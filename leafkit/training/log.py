@@ -82,11 +82,11 @@ class RunLog:
             CorruptData: a line is no JSON object of a log, or the recipe no TOML; names file and line.
         """
         path = Path(folder) / LOG
-        if not path.is_file():
+        if not is_run(Path(folder)):
             raise InputError(f"holds no {LOG}: give the folder of a leaf, or OUT.run of an unfinished run", path=folder)
         points: dict[str, dict[int, tuple[int, float]]] = {name: {} for name in CURVES}
         steps, texts, seconds, event = 0, 0, 0.0, ""
-        for place, record in _records(path):
+        for place, record in _records(path) if path.is_file() else []:  # none while it starts
             event, steps, texts, seconds = _position(record, place)
             if event == "start":
                 for of_step in points.values():
@@ -136,13 +136,17 @@ def read_runs(folders: Sequence[str | Path]) -> list[RunLog]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise InputError("there is no such folder", path=folder)
-        inside = sorted(path.parent for path in folder.glob(f"*/{LOG}"))
-        runs = [folder] if (folder / LOG).is_file() else inside
+        runs = [folder] if is_run(folder) else sorted(inside for inside in folder.iterdir() if is_run(inside))
         if not runs:
             raise InputError(f"holds no run: no {LOG} here or in the folders below", path=folder)
         for run in runs:
             found.setdefault(run.resolve(), run)
     return [RunLog.read(run) for run in found.values()]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: its recipe comes first, its log when the linear start is there."""
+    return (folder / LOG).is_file() or (folder / RECIPE).is_file()
 
 
 def _records(path: Path) -> list[tuple[str, dict[str, Any]]]:

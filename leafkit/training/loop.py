@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from leafkit.training.objectives import Objective
 from leafkit.training.optimizer import LARGEST_NORM, MovingAverage, make_optimizer, set_rates
 from leafkit.training.processes import Processes
 from leafkit.training.recipe import Recipe
+from leafkit.training.report import DistilReport
 from leafkit.training.student import TrainedStudent, freeze_unused
 
 if TYPE_CHECKING:
@@ -42,20 +42,6 @@ SHOW_EVERY_S = 0.5
 GATES_IN_A_RUN = 10
 TOKENS_PER_BATCH = 4096
 NOT_MINE, NO_NUMBER = -math.inf, -2.0  # a gate's cosine where another process measured it; where it is NaN
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the loop gives: see ``DistilReport``."""
-
-    steps: int
-    texts_seen: int
-    texts: int
-    held_out: int
-    cosine_start: float
-    cosine_end: float
-    best_step: int
-    seconds: float
 
 
 class Loop:
@@ -134,7 +120,7 @@ class Loop:
             self.processes.wait()
         return tokens
 
-    def train(self) -> Outcome:
+    def train(self) -> DistilReport:
         """Take every step that is left.
 
         Raises:
@@ -145,7 +131,7 @@ class Loop:
         with open_log(self.work) if self.processes.first else nullcontext() as log:
             return self._train(log.write if log else _say_nothing)
 
-    def _train(self, log: Callable[..., None]) -> Outcome:
+    def _train(self, log: Callable[..., None]) -> DistilReport:
         start = self._cosine(self.tokens)
         loaded = load_newest(
             self.work / "checkpoints", self.model, self.optimizer, self.average, identity=self.identity
@@ -198,8 +184,8 @@ class Loop:
             self._save(position)  # should writing the student fail, the training is not lost
         require_learning(start, cosine, 1.0, self.recipe.gates.tolerance)
         log(event="end", cosine=cosine, best_step=best.step, **vars(position))
-        return Outcome(
-            position.step, position.texts, self.order.rows_per_epoch, len(self.held_out), start, cosine,
+        return DistilReport(
+            self.work, position.step, position.texts, self.order.rows_per_epoch, len(self.held_out), start, cosine,
             best.step, position.seconds,
         )  # fmt: skip
 

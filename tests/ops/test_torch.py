@@ -3,7 +3,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
-from leafkit.ops import torch as torch_ops  # noqa: E402  # after the skip
+from leafkit.ops import torch as torch_ops  # after the skip
 
 METRICS = ["squared_l2", "l2", "cosine"]
 

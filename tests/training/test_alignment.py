@@ -8,15 +8,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 pytest.importorskip("datasets", reason="datasets is not installed (extra: datasets)")
 
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer  # noqa: E402  # after the skip
-from sentence_transformers import SentenceTransformerTrainingArguments as Arguments  # noqa: E402
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer  # after the skip
+from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 
-from leafkit.errors import RecipeError, ShapeMismatch, UsageError  # noqa: E402
-from leafkit.ops.torch import alignment_loss  # noqa: E402
-from leafkit.store import EmbeddingStore  # noqa: E402
-from leafkit.students import build_student, parse_spec  # noqa: E402
-from leafkit.training import AlignmentLoss, Objective  # noqa: E402
-from leafkit.training.data import Tokens  # noqa: E402
+from leafkit.errors import RecipeError, ShapeMismatch, UsageError
+from leafkit.ops.torch import alignment_loss
+from leafkit.store import EmbeddingStore
+from leafkit.students import build_student, parse_spec
+from leafkit.training import AlignmentLoss, Objective
+from leafkit.training.data import Tokens
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
-import leafkit.training.distiller as distiller  # noqa: E402
-import leafkit.training.loop as loop  # noqa: E402  # after the skip
-from leafkit.errors import (  # noqa: E402
+import leafkit.training.distiller as distiller
+import leafkit.training.loop as loop  # after the skip
+from leafkit.errors import (
     CorruptData,
     InputError,
     RecipeError,
@@ -22,12 +22,12 @@ from leafkit.errors import (  # noqa: E402
     UnknownStudent,
     UsageError,
 )  # fmt: skip
-from leafkit.export import export_router  # noqa: E402
-from leafkit.index import Index  # noqa: E402
-from leafkit.store import EmbeddingStore, Row  # noqa: E402
-from leafkit.students import open_encoder, open_student, student_rotation  # noqa: E402
-from leafkit.teachers import open_teacher  # noqa: E402
-from leafkit.training import distil, preset  # noqa: E402
+from leafkit.export import export_router
+from leafkit.index import Index
+from leafkit.store import EmbeddingStore, Row
+from leafkit.students import open_encoder, open_student, student_rotation
+from leafkit.teachers import open_teacher
+from leafkit.training import distil, preset
 
 
 @pytest.fixture(scope="session")

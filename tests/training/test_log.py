@@ -196,3 +196,10 @@ def test_without_tensorboard_there_is_the_log_alone(tmp_path, monkeypatch):
     with open_log(tmp_path) as log:
         start(log)
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_a_run_that_has_only_begun_has_no_curves_yet(tmp_path):
+    (tmp_path / "leaf.run").mkdir()
+    (tmp_path / "leaf.run" / "recipe.toml").write_text('student = "layers:1"\n')
+    (run,) = read_runs([tmp_path])
+    assert (run.student, run.steps, run.finished, run.curves) == ("layers:1", 0, False, {})

@@ -3,10 +3,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
-from leafkit.errors import RecipeError, ShapeMismatch  # noqa: E402  # after the skip
-from leafkit.ops.torch import alignment_loss  # noqa: E402
-from leafkit.training import Objective  # noqa: E402
-from tests import reference  # noqa: E402
+from leafkit.errors import RecipeError, ShapeMismatch  # after the skip
+from leafkit.ops.torch import alignment_loss
+from leafkit.training import Objective
+from tests import reference
 
 METRICS = ["squared_l2", "l2", "cosine"]
 EPS = float(np.finfo(np.float32).eps)

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra: trai
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (extra: train)")
 pytest.importorskip("leafkit._C", reason="no native module was built")
 
-from leafkit.training.packed import packed_encoder  # noqa: E402  # only where torch is
+from leafkit.training.packed import packed_encoder  # only where torch is
 
 LENGTHS = (1, 2, 17, 32, 9, 30)
 

@@ -21,6 +21,8 @@ from leafkit.training.log import LOG, RECIPE
 from leafkit.training.recipe import Recipe
 from leafkit.training.report import RECORD, DistilReport, read_record, write_record
 
+TEXTS = "texts.hash"  # of a run's folder
+
 
 def distil(
     recipe: Recipe,
@@ -89,6 +91,7 @@ def _run(
             if processes.first:
                 _tidy(work, folder)
                 write_file(work / RECIPE, recipe.to_toml().encode())
+                _require_same_texts(texts, work)
             if processes.first and not (work / "checkpoints").is_dir():
                 texts.require_sound()  # before anything is fitted to them
             loop = Loop(texts, recipe, work, processes, development, on_progress if processes.first else silent)
@@ -118,6 +121,18 @@ def _tidy(work: Path, folder: Path) -> None:
     """Remove what a kill left half-written; the names are ``leafkit.io.atomic``'s."""
     for scratch in (*work.rglob(".*.tmp"), *folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp")):
         shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+
+
+def _require_same_texts(texts: TrainingTexts, work: Path) -> None:
+    """What a run keeps from its start on (token ids, the linear start) is of the texts that it began with."""
+    path = work / TEXTS
+    if not path.exists():
+        write_file(path, texts.hash.encode())
+    elif (before := path.read_text(encoding="utf-8")) != texts.hash:
+        raise RecipeError(
+            f"{work}: the run began with texts {before}, the texts are others now ({texts.hash}). Give the stores as"
+            " they were, choose another --out, or remove the folder"
+        )
 
 
 def _finished(folder: Path, recipe: Recipe, *, resume: bool) -> DistilReport:

@@ -289,6 +289,20 @@ def test_a_run_that_other_texts_were_added_to_is_refused(store, tmp_path, monkey
         distil(recipe, tmp_path / "leaf")
 
 
+def test_texts_added_before_the_first_checkpoint_are_told_too(store, tmp_path, monkeypatch):
+    own = tmp_path / "texts.store"
+    shutil.copytree(store, own)
+    recipe = preset("layers:1", data=[own], epochs=1, held_out=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "train", lambda self: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            distil(recipe, tmp_path / "leaf")
+    opened = EmbeddingStore.open(own)
+    opened.add([Row("w7 w7 w7 w7", "query", "new")], opened.vectors([0]))
+    with pytest.raises(RecipeError, match="the texts are others now"):
+        distil(recipe, tmp_path / "leaf")
+
+
 def test_a_start_that_was_refused_leaves_nothing_in_the_way(store, tmp_path):
     with pytest.raises(UnknownStudent, match="layers:99: the base model has 3 layers"):
         distil(preset("layers:99", data=[store], epochs=0.1), tmp_path / "leaf")

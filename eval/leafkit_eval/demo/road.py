@@ -18,7 +18,7 @@ from leafkit.progress import OnProgress
 from leafkit.store import EmbeddingStore, embed_texts
 from leafkit.students import open_student
 from leafkit.teachers import SentenceEncoder, open_teacher
-from leafkit.training import distil, preset
+from leafkit.training import RunLog, distil, preset
 from leafkit_eval.bm25 import bm25_run
 from leafkit_eval.collections import Collection
 from leafkit_eval.demo.docstrings import mine, present, split_pairs
@@ -90,6 +90,7 @@ def run_demo(
         "static": preset("static", data=[store.folder], epochs=STATIC_EPOCHS),
     }
     leaves: dict[str, SentenceEncoder] = {}
+    logs: dict[str, RunLog] = {}
     results: dict[str, dict[str, Any]] = {}
     for name, recipe in recipes.items():
         leaf = folder / f"{name.replace(':', '-')}-{drawn}"
@@ -98,7 +99,7 @@ def run_demo(
         say(
             f"student {name}: cosine to the teacher {report.cosine_start:.3f} at the start, {report.cosine_end:.3f} now"
         )
-        leaves[name] = open_student(leaf)
+        leaves[name], logs[name] = open_student(leaf), RunLog.read(leaf)
         say(f"student {name}: judging")
         results[name] = judge_retrieval(
             [collection],
@@ -109,6 +110,7 @@ def run_demo(
             bm25=True,
             teacher_name=None if teacher else PACKAGED_TEACHER,
             student_name=name,
+            training=logs[name],
             command="leafkit demo",
             on_progress=on_progress,
         )

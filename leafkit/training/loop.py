@@ -169,7 +169,7 @@ class Loop:
                 now = self._progress(position, last_step)
                 if self._gate_is_due(position.step, progress, now):
                     cosine, gated_at = self._gate(best, position, log), position.step
-                    require_learning(start, cosine, now, self.recipe.gates.tolerance)
+                    self._require_learning(start, cosine, now, position.step)
                 if seconds - shown > SHOW_EVERY_S:
                     shown = seconds
                     self._show(position, before, last_step, loss, cosine)
@@ -182,7 +182,7 @@ class Loop:
             cosine = self._gate(best, position, log)
         if position.step != before.step:
             self._save(position)  # should writing the student fail, the training is not lost
-        require_learning(start, cosine, 1.0, self.recipe.gates.tolerance)
+        self._require_learning(start, cosine, 1.0, position.step)
         log(event="end", cosine=cosine, best_step=best.step, **vars(position))
         return DistilReport(
             self.work, position.step, position.texts, self.order.rows_per_epoch, len(self.held_out), start, cosine,
@@ -225,6 +225,9 @@ class Loop:
                 best.offer(self.model, self.texts.space, position.step, values)
             log(event="gate", **values, **vars(position))
         return self._agreed(values["cosine"])
+
+    def _require_learning(self, start: float, cosine: float, progress: float, step: int) -> None:
+        require_learning(start, cosine, progress=progress, step=step, tolerance=self.recipe.gates.tolerance)
 
     def _agreed(self, value: float) -> float:
         """The first process's value: a number, or NaN, which no maximum keeps."""

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from leafkit.store import EmbeddingStore, Row
 from leafkit.students import open_encoder, open_student, student_rotation
 from leafkit.teachers import open_teacher
 from leafkit.training import distil, preset
+from leafkit.training.gates import require_learning
 
 
 @pytest.fixture(scope="session")
@@ -103,12 +105,21 @@ def test_the_leaf_is_the_best_gates(store, tmp_path, monkeypatch):
 
 
 def test_a_run_that_falls_below_its_start_is_stopped_as_broken(store, tmp_path):
-    recipe = preset("layers:1", data=[store], epochs=20, cycles=1, learning_rate=30.0, held_out=30)
+    recipe = preset("layers:1", data=[store], epochs=40, cycles=1, learning_rate=30.0, gates={"tolerance": 0.01})
     with pytest.raises(
         TrainingStopped, match=r"of the run the held-out cosine is -?0\.\d+, below the linear start's 0\."
     ):
         distil(recipe, tmp_path / "leaf")
     assert not (tmp_path / "leaf").exists()
+
+
+@pytest.mark.parametrize(("progress", "step", "stopped"), [(0.5, 100, False), (0.05, 500, False), (0.5, 500, True)])
+def test_a_dip_in_the_first_steps_is_borne(progress, step, stopped):
+    with pytest.raises(TrainingStopped) if stopped else nullcontext():
+        require_learning(0.76, 0.63, progress=progress, step=step, tolerance=0.05)
+    require_learning(0.76, 0.72, progress=progress, step=step, tolerance=0.05)
+    with pytest.raises(TrainingStopped, match="not finite"):
+        require_learning(0.76, float("nan"), progress=progress, step=step, tolerance=0.05)
 
 
 def test_the_rows_of_batches_whose_loss_is_not_finite_are_kept(store, tmp_path, monkeypatch):

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/memory.h"
 #include "base/pool.h"
 #include "encoder/levels.h"
+#include "encoder/scratch.h"
 
 namespace leafkit {
 namespace {
@@ -35,17 +35,6 @@ void by_rows(std::int64_t rows, int threads, const Work& work) {
     const std::int64_t first = part * kRowsAPart;
     work(first, std::min(kRowsAPart, rows - first));
   });
-}
-
-// What a thread works in; kept, because memory that is fresh from the system costs more than the work in it.
-std::uint32_t* scratch(std::int64_t words) {
-  thread_local Bytes block;
-  thread_local std::int64_t held = 0;
-  if (held < words) {
-    block = aligned_bytes(static_cast<std::size_t>(words) * sizeof(std::uint32_t));
-    held = words;
-  }
-  return reinterpret_cast<std::uint32_t*>(block.get());
 }
 
 // Calls work(first row, length, head, scratch) for every head of every text.

@@ -1,15 +1,9 @@
 // Attention's products in the matrix unit: its tiles are 16 rows of 16 words, and both sides lie as it reads them.
 #include "encoder/pairs.h"
+#include "encoder/tiles.h"
 
 namespace leafkit {
 namespace {
-
-// Eight tiles of 16 rows of 64 bytes, as LDTILECFG reads it.
-struct alignas(64) Configuration {
-  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  std::uint16_t bytes_a_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
 
 // R x V tiles of 16 x 16 sums; the sums are tiles 0 to 3, the left side 4 and 5, the right side 6 and 7.
 template <int R, int V, bool Add>
@@ -68,10 +62,7 @@ template <bool Add>
 
 struct Tiles : Pairs {
   static constexpr std::int64_t kStep = 32;  // so that products over keys or queries are whole tiles of pairs
-  static void begin() {
-    static const Configuration configuration;
-    _tile_loadconfig(&configuration);
-  }
+  static void begin() { configure(); }
   static void end() { _tile_release(); }
   template <bool Add>
   [[gnu::always_inline]] static void multiply(std::int64_t rows, std::int64_t columns, std::int64_t words,
@@ -87,5 +78,7 @@ struct Tiles : Pairs {
 }  // namespace
 
 constinit const EncoderLevel kEncoderAmx{encoder_kernels<Singles, float>(), encoder_kernels<Tiles, std::uint16_t>()};
+constinit const ProductKernels kProductsAmx{&pack_weight_rows, &multiply_rows, &pack_columns<true>, &pack_right_side,
+                                            &multiply_sides};
 
 }  // namespace leafkit

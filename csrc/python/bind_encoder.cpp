@@ -1,8 +1,10 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "encoder/encoder.h"
+#include "encoder/products.h"
 #include "python/bind.h"
 
 namespace leafkit {
@@ -199,6 +201,60 @@ void bind_pool_backward(const Matrix& gradient, const Starts& starts, bool mean,
   pool_backward(texts, size.rows, size.width, mean, gradient.data(), to, run);
 }
 
+using Halves = Array<std::uint16_t>;
+
+// The size of a matrix that a product takes: both its sides are multiples of kProductStep.
+Size product_size(const py::array& array, const char* name) {
+  const Size size = size_of(array, name);
+  if (size.rows % kProductStep != 0 || size.width % kProductStep != 0)
+    throw std::invalid_argument(std::string(name) + " has shape " + shape_of(array) + ", expected multiples of " +
+                                std::to_string(kProductStep));
+  return size;
+}
+
+void check_level(const std::string& level) {
+  if (!has_products(level_named(level))) throw std::invalid_argument("products need level amx");
+}
+
+void bind_pack_weight(const Matrix& weight, Halves& forward, Halves& backward, int threads, const std::string& level) {
+  const Size size = product_size(weight, "weight");
+  check(forward, "forward", {size.rows * size.width});
+  check(backward, "backward", {size.rows * size.width});
+  check_level(level);
+  const int count = thread_count(threads);
+  std::uint16_t *to = forward.mutable_data(), *back = backward.mutable_data();
+  const py::gil_scoped_release release;
+  pack_weight(size.rows, size.width, weight.data(), to, back, count);
+}
+
+void bind_multiply(const Halves& left, const Halves& right, Halves& out, int threads, const std::string& level) {
+  const Size size = product_size(left, "left"), of = product_size(out, "out");
+  check(out, "out", {size.rows, of.width});
+  check(right, "right", {size.width * of.width});
+  check_level(level);
+  const int count = thread_count(threads);
+  std::uint16_t* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  multiply(size.rows, size.width, of.width, left.data(), right.data(), to, count);
+}
+
+void bind_weight_gradient(Halves& gradient, const std::optional<Halves>& factor, const Halves& x, Halves& packed,
+                          Matrix& out, Matrix& sums, int threads, const std::string& level) {
+  const Size size = product_size(gradient, "gradient"), of = product_size(x, "x");
+  check(x, "x", {size.rows, of.width});
+  if (factor) check(*factor, "factor", {size.rows, size.width});
+  check(packed, "packed", {size.rows * std::min(size.width, of.width)});
+  check(out, "out", {size.width, of.width});
+  check(sums, "sums", {size.width});
+  check_level(level);
+  const int count = thread_count(threads);
+  const WeightGradient work{size.rows, size.width, of.width, gradient.mutable_data(),
+                            factor ? factor->data() : nullptr, x.data(), packed.mutable_data(), out.mutable_data(),
+                            sums.mutable_data()};
+  const py::gil_scoped_release release;
+  weight_gradient(work, count);
+}
+
 // Every argument that is an array is taken as it is or refused: a converted copy of an output would be lost.
 template <class In, class Out>
 void bind_norm(py::module_& module) {
@@ -239,6 +295,15 @@ void bind_encoder(py::module_& module) {
   bind_norm<float, float>(module);
   bind_norm<std::uint16_t, std::uint16_t>(module);
   bind_norm<float, std::uint16_t>(module);
+  module.def("has_products", [](const std::string& level) { return has_products(level_named(level)); },
+             py::arg("level") = "");
+  module.def("pack_weight", &bind_pack_weight, py::arg("weight").noconvert(), py::arg("forward").noconvert(),
+             py::arg("backward").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
+  module.def("multiply", &bind_multiply, py::arg("left").noconvert(), py::arg("right").noconvert(),
+             py::arg("out").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
+  module.def("weight_gradient", &bind_weight_gradient, py::arg("gradient").noconvert(), py::arg("factor").noconvert(),
+             py::arg("x").noconvert(), py::arg("packed").noconvert(), py::arg("out").noconvert(),
+             py::arg("sums").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
 }
 
 }  // namespace leafkit

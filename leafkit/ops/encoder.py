@@ -1,4 +1,5 @@
-"""What a BERT layer does beside its matrix products, on packed rows of torch tensors: arithmetic is ``_C``'s.
+"""What a BERT layer does, on packed rows of torch tensors: arithmetic is ``_C``'s; products are torch's where the CPU has
+no matrix unit.
 
 Packed: the tokens of all texts one after another, text t in rows starts[t] to starts[t + 1]. Rows (R, H) are float32 or
 bfloat16, adjacent, H a multiple of 16; parameters are float32. Rows behind the last text are allowed and come out as 0
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from leafkit.ops.backend import backend, threads
 
 Starts = NDArray[np.int64]
+PRODUCT_STEP = 32  # sizes that native products take are multiples of it
 
 
 class Attended(NamedTuple):
@@ -100,10 +102,66 @@ def normalize_backward(
     return out, scale, shift
 
 
-def transpose(rows: torch.Tensor, factor: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the transpose (H, R) and the sum of each column, float32 (H,), after rows *= factor if any."""
-    out, sums = rows.new_empty(rows.shape[::-1]), rows.new_empty(rows.shape[1], dtype=torch.float32)
-    _native().transpose(_view(rows), None if factor is None else _view(factor), _view(out), _view(sums), threads())
+class Weight(NamedTuple):
+    """A matrix W (O, I) of a linear layer as products read it: prepared once a step by ``prepare``."""
+
+    plain: torch.Tensor | None  # in the dtype of the rows, for torch's own products
+    forward: torch.Tensor | None  # packed for x W^T, where the CPU has a matrix unit
+    backward: torch.Tensor | None  # and for g W
+
+
+def row_step(dtype: torch.dtype) -> int | None:
+    """Row counts that native products take are multiples of it; None where torch multiplies rows of this dtype."""
+    return PRODUCT_STEP if dtype == torch.bfloat16 and _native().has_products() else None
+
+
+def prepare(matrix: torch.Tensor, dtype: torch.dtype) -> Weight:
+    """Prepare a float32 matrix (O, I) for products with rows of ``dtype``."""
+    if row_step(dtype) is None or any(size % PRODUCT_STEP for size in matrix.shape):
+        return Weight(matrix.to(dtype), None, None)
+    forward, backward = matrix.new_empty((2, matrix.numel()), dtype=dtype)
+    _native().pack_weight(_view(matrix), _view(forward), _view(backward), threads())
+    return Weight(None, forward, backward)
+
+
+def linear(rows: torch.Tensor, weight: Weight) -> torch.Tensor:
+    """Give rows W^T, (R, O), of rows (R, I)."""
+    return rows @ weight.plain.T if weight.plain is not None else _multiply(rows, weight.forward)
+
+
+def linear_backward(gradient: torch.Tensor, weight: Weight) -> torch.Tensor:
+    """Give gradient W, (R, I), of the gradient (R, O)."""
+    return gradient @ weight.plain if weight.plain is not None else _multiply(gradient, weight.backward)
+
+
+def _multiply(rows: torch.Tensor, packed: torch.Tensor | None) -> torch.Tensor:
+    out = rows.new_empty((len(rows), cast(torch.Tensor, packed).numel() // rows.shape[1]))
+    _native().multiply(_view(rows), _view(cast(torch.Tensor, packed)), _view(out), threads())
+    return out
+
+
+def weight_gradient(
+    gradient: torch.Tensor, rows: torch.Tensor, factor: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the gradients of y = rows W^T + b in W and b, float32 (O, I) and (O,), from that in y.
+
+    Args:
+        gradient: (R, O); multiplied by the factor first, if there is one, in its place.
+        rows: (R, I).
+        factor: (R, O).
+    """
+    (count, outputs), inputs = gradient.shape, rows.shape[1]
+    sums = gradient.new_empty(outputs, dtype=torch.float32)
+    by = None if factor is None else _view(factor)
+    if row_step(gradient.dtype) is None or any(size % PRODUCT_STEP for size in (count, outputs, inputs)):
+        # As rows of its own: torch's product reads a transposed view of bfloat16 at half the speed.
+        turned = gradient.new_empty((outputs, count))
+        _native().transpose(_view(gradient), by, _view(turned), _view(sums), threads())
+        return (turned @ rows).float(), sums
+    out, packed = sums.new_empty((outputs, inputs)), gradient.new_empty(count * min(outputs, inputs))
+    _native().weight_gradient(
+        _view(gradient), by, _view(rows), _view(packed), _view(out), _view(sums), threads()
+    )
     return out, sums
 
 

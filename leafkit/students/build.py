@@ -16,12 +16,17 @@ from leafkit.space import EmbeddingSpace
 from leafkit.students.folder import student_space
 from leafkit.students.projection import Ridge, fit_ridge
 from leafkit.students.specs import LayersSpec, StaticSpec, StudentSpec, kept_layers
-from leafkit.teachers.sentence_transformers import batches_by_length, cpu_has_bfloat16, load_model, token_counts
+from leafkit.teachers.sentence_transformers import (
+    TOKENS_PER_BATCH,
+    batches_by_length,
+    cpu_has_bfloat16,
+    load_model,
+    token_counts,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-TOKENS_PER_BATCH = 4096
 SMOOTH = 1e-3  # a in a / (a + p), the weight of a token of frequency p (Arora et al. 2017, section 3)
 
 
@@ -157,7 +162,7 @@ def _run(model: SentenceTransformer, texts: Sequence[str], on_progress: OnProgre
     done = 0
     # As training will compute them: the fit's cosine is the same to three digits, in a third of the time
     autocast = torch.autocast("cpu", torch.bfloat16) if cpu_has_bfloat16() else nullcontext()
-    with torch.inference_mode(), autocast:
+    with torch.no_grad(), autocast:
         for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
             pooled = model(model.preprocess([texts[i] for i in batch]))["sentence_embedding"].float().numpy()
             out = np.empty((len(texts), pooled.shape[1]), np.float32) if out is None else out

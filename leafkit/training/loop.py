@@ -22,7 +22,7 @@ from leafkit.progress import OnProgress, Progress
 from leafkit.rotation import FILE as ROTATION
 from leafkit.rotation import Rotation
 from leafkit.students import build_student, parse_spec, write_student
-from leafkit.teachers.sentence_transformers import SentenceEncoder, batches_by_length, load_model
+from leafkit.teachers.sentence_transformers import TOKENS_PER_BATCH, SentenceEncoder, batches_by_length, load_model
 from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
 from leafkit.training.checkpoints import Position, load_newest, save_checkpoint
 from leafkit.training.data import Tokens, TrainingTexts
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 SHOW_EVERY_S = 0.5
 GATES_IN_A_RUN = 10
-TOKENS_PER_BATCH = 4096
 NOT_MINE, NO_NUMBER = -math.inf, -2.0  # a gate's cosine where another process measured it; where it is NaN
 
 

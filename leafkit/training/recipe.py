@@ -145,8 +145,9 @@ class Recipe(_Table):
             raise ValueError("give epochs or minutes, one of the two")
         if self.warmup >= 1 / self.cycles:
             raise ValueError(f"warmup {self.warmup} is no part of the first of {self.cycles} cycles")
-        if not self.kind_weights.query and not self.kind_weights.document:
-            raise ValueError("kind_weights are 0 for both kinds: nothing would be learned")
+        taken = sorted({kind for source in self.data for kind in source.kinds} or KINDS)
+        if not any(getattr(self.kind_weights, kind) for kind in taken):
+            raise ValueError(f"kind_weights are 0 for {' and '.join(taken)}: nothing would be learned")
         return self
 
     @property

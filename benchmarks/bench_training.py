@@ -1,9 +1,9 @@
 """Training texts/s beside SentenceTransformerTrainer: the same texts, start, batch size and precision, steps in turn.
 
 The trainer with its defaults (random batches, dropout) and the one without dropout take a step after each of ours. All
-go over the texts twice, and the second pass counts: in the first one torch prepares a product of each size that it meets,
-which a run does once. The cosine to the teacher on held-out texts at the end stands beside the rates. Needs a store of
-teacher vectors and a student: --store S --student MODEL; --quick makes both (random weights).
+go over the texts twice, and the second pass counts: in the first one torch prepares a product of each size that it
+meets, which a run does once. The cosine to the teacher on held-out texts at the end stands beside the rates. Needs a
+store of teacher vectors and a student: --store S --student MODEL; --quick makes both (random weights).
 """
 
 import statistics
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from form import arguments, finish, row
-
 
 PASSES = 2
 

@@ -1,8 +1,8 @@
 // encoder/products.h: a layer's matrix products in bfloat16, where the CPU has a matrix unit (AMX).
 //
 // A word is two values that lie next to each other along the dimension that is summed over; a tile is 16 rows of 16
-// words, 1 KiB. Packed: for every 16 rows of a left side, or columns of a right side, the tiles along that dimension one
-// after another. All sizes are multiples of kProductStep. Sums are float32; threads change no bit.
+// words, 1 KiB. Packed: for every 16 rows of a left side, or columns of a right side, the tiles along that dimension
+// one after another. All sizes are multiples of kProductStep. Sums are float32; threads change no bit.
 #pragma once
 
 #include "encoder/encoder.h"
@@ -39,8 +39,8 @@ struct ProductKernels {
                       const float* weight, std::uint16_t* forward, std::uint16_t* backward);
   void (*multiply)(std::int64_t rows, std::int64_t inner, std::int64_t columns, const std::uint16_t* left,
                    const std::uint16_t* right, std::uint16_t* out);
-  // Columns `first` to `last` as a left side, summed over rows (and multiplied by the factor, which may be null, before),
-  // with their sums; and as a right side.
+  // Columns `first` to `last` as a left side, summed over rows (and multiplied by the factor, which may be null,
+  // before), with their sums; and as a right side.
   void (*pack_left)(std::int64_t rows, std::int64_t width, std::int64_t first, std::int64_t last, std::uint16_t* in,
                     const std::uint16_t* factor, std::uint16_t* out, float* sums);
   void (*pack_right)(std::int64_t rows, std::int64_t width, std::int64_t first, std::int64_t last,

@@ -1,4 +1,5 @@
-// encoder/scratch.h: what a thread works in; kept, because memory that is fresh from the system costs more than the work.
+// encoder/scratch.h: what a thread works in; kept, because memory that is fresh from the system costs more than the
+// work.
 #pragma once
 
 #include <cstdint>

@@ -248,8 +248,14 @@ void bind_weight_gradient(Halves& gradient, const std::optional<Halves>& factor,
   check(sums, "sums", {size.width});
   check_level(level);
   const int count = thread_count(threads);
-  const WeightGradient work{size.rows, size.width, of.width, gradient.mutable_data(),
-                            factor ? factor->data() : nullptr, x.data(), packed.mutable_data(), out.mutable_data(),
+  const WeightGradient work{size.rows,
+                            size.width,
+                            of.width,
+                            gradient.mutable_data(),
+                            factor ? factor->data() : nullptr,
+                            x.data(),
+                            packed.mutable_data(),
+                            out.mutable_data(),
                             sums.mutable_data()};
   const py::gil_scoped_release release;
   weight_gradient(work, count);
@@ -295,8 +301,8 @@ void bind_encoder(py::module_& module) {
   bind_norm<float, float>(module);
   bind_norm<std::uint16_t, std::uint16_t>(module);
   bind_norm<float, std::uint16_t>(module);
-  module.def("has_products", [](const std::string& level) { return has_products(level_named(level)); },
-             py::arg("level") = "");
+  module.def(
+      "has_products", [](const std::string& level) { return has_products(level_named(level)); }, py::arg("level") = "");
   module.def("pack_weight", &bind_pack_weight, py::arg("weight").noconvert(), py::arg("forward").noconvert(),
              py::arg("backward").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
   module.def("multiply", &bind_multiply, py::arg("left").noconvert(), py::arg("right").noconvert(),

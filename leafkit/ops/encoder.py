@@ -1,5 +1,5 @@
-"""What a BERT layer does, on packed rows of torch tensors: arithmetic is ``_C``'s; products are torch's where the CPU has
-no matrix unit.
+"""What a BERT layer does, on packed rows of torch tensors: arithmetic is ``_C``'s; where the CPU has no matrix unit,
+products are torch's.
 
 Packed: the tokens of all texts one after another, text t in rows starts[t] to starts[t + 1]. Rows (R, H) are float32 or
 bfloat16, adjacent, H a multiple of 16; parameters are float32. Rows behind the last text are allowed and come out as 0
@@ -159,9 +159,7 @@ def weight_gradient(
         _native().transpose(_view(gradient), by, _view(turned), _view(sums), threads())
         return (turned @ rows).float(), sums
     out, packed = sums.new_empty((outputs, inputs)), gradient.new_empty(count * min(outputs, inputs))
-    _native().weight_gradient(
-        _view(gradient), by, _view(rows), _view(packed), _view(out), _view(sums), threads()
-    )
+    _native().weight_gradient(_view(gradient), by, _view(rows), _view(packed), _view(out), _view(sums), threads())
     return out, sums
 
 

@@ -60,7 +60,7 @@ def freeze_unused(student: TrainedStudent, ids: Sequence[NDArray[np.int32]]) -> 
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc hold what a step frees for the next one: pages that are fresh from the system cost a tenth of a step."""
+    """Have glibc hold what a step frees for the next one: fresh pages from the system cost up to a tenth of a step."""
     m_trim_threshold, m_mmap_threshold, at_most = -1, -3, 32 << 20  # of malloc.h; glibc refuses a larger mmap threshold
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -129,14 +129,15 @@ class _Ours(_Arm):
     def step(self) -> None:
         import torch
 
+        from leafkit.training.optimizer import move
+
         began = time.perf_counter()
         batch = self.plan[len(self.seconds)]
         teacher = torch.from_numpy(self.texts.vectors(batch))
         loss = self.objective(self.student(self.tokens.ids(batch)), teacher)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        move(self.optimizer)
         self.seconds.append(time.perf_counter() - began)
 
 

@@ -29,7 +29,7 @@ from leafkit.training.data import Tokens, TrainingTexts
 from leafkit.training.gates import BEST, BestStudent, Development, FiniteLoss, mean_cosine, require_learning
 from leafkit.training.log import open_log
 from leafkit.training.objectives import Objective
-from leafkit.training.optimizer import LARGEST_NORM, MovingAverage, make_optimizer, set_rates
+from leafkit.training.optimizer import MovingAverage, make_optimizer, move, set_rates
 from leafkit.training.processes import Processes
 from leafkit.training.recipe import Recipe
 from leafkit.training.report import DistilReport
@@ -204,9 +204,7 @@ class Loop:
             return of_all, math.nan
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM)
-        self.optimizer.step()
-        return of_all, float(norm)
+        return of_all, move(self.optimizer)
 
     def _gate_is_due(self, step: int, before: float, now: float) -> bool:
         if self.recipe.gates.every is not None:

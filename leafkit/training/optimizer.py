@@ -61,6 +61,19 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
+def move(optimizer: torch.optim.Optimizer) -> float:
+    """Take a step by the gradients there are, scaled down to a norm of 1 where they are longer; give their norm."""
+    import torch
+
+    trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+    if not norm <= LARGEST_NORM:  # scaling by 1 would pass over all of them for nothing
+        torch._foreach_mul_(gradients, LARGEST_NORM / (norm + 1e-6))
+    optimizer.step()
+    return norm
+
+
 class MovingAverage:
     """An exponential moving average of a model's weights; with a decay of 0 it is the weights themselves."""
 

@@ -65,6 +65,16 @@ def objective(student, teacher, metric, prefixes=(), normalized=True, weights=No
     return sum(values) / len(values)
 
 
+def ranking(student, teacher, documents, temperature=0.05):
+    """Kullback-Leibler divergence of the teacher's softmax over the documents from the student's, of every row."""
+    ours, theirs = (
+        rows.astype(np.float64) @ documents.astype(np.float64).T / temperature for rows in (student, teacher)
+    )
+    ours, theirs = (scores - scores.max(1, keepdims=True) for scores in (ours, theirs))
+    ours, theirs = (scores - np.log(np.exp(scores).sum(1, keepdims=True)) for scores in (ours, theirs))
+    return (np.exp(theirs) * (theirs - ours)).sum(1)
+
+
 def attend(qkv, bias, starts, heads, gradient):
     """Attention of every text and head, and the gradient in qkv of the sum of gradient * out."""
     hidden = qkv.shape[1] // 3

@@ -69,6 +69,11 @@ class TrainingTexts:
                 out[here] = store.vectors(places[here, 1])
         return out if self.rotation is None else self.rotation.turn(out)
 
+    def some_documents(self, rows: NDArray[np.int64], count: int, *, seed: int, step: int) -> NDArray[np.float32]:
+        """Teacher vectors of ``count`` documents out of ``rows``, others each step: float32, (count, dim)."""
+        drawn = np.random.default_rng((seed, step)).integers(0, len(rows), count)
+        return self.vectors(rows[drawn])
+
     def shares(self, rows: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], float]]:
         """Part rows by their store, each part with how often it comes in an epoch."""
         of_store = self.places[rows, 0]

@@ -21,6 +21,7 @@ from leafkit.io.atomic import new_folder
 from leafkit.progress import OnProgress, Progress
 from leafkit.rotation import FILE as ROTATION
 from leafkit.rotation import Rotation
+from leafkit.space import KINDS
 from leafkit.students import build_student, parse_spec, write_student
 from leafkit.teachers.sentence_transformers import TOKENS_PER_BATCH, SentenceEncoder, batches_by_length, load_model
 from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 SHOW_EVERY_S = 0.5
 GATES_IN_A_RUN = 10
+RANKED = 512  # documents a step, where the recipe asks for the ranking term
 NOT_MINE, NO_NUMBER = -math.inf, -2.0  # a gate's cosine where another process measured it; where it is NaN
 
 
@@ -57,7 +59,8 @@ class Loop:
     ) -> None:
         self.recipe, self.work, self.on_progress = recipe, work, on_progress
         self.processes = processes
-        self.objective = Objective(recipe.objective, recipe.prefixes, texts.space.normalized and recipe.normalized)
+        normalized = texts.space.normalized and recipe.normalized
+        self.objective = Objective(recipe.objective, recipe.prefixes, normalized, recipe.ranking)
         self.objective.require_fits(texts.space.dim)
         self.development = development if processes.first else None
         self.held_out = held_out_rows(texts.keys, recipe.held_out)
@@ -81,6 +84,9 @@ class Loop:
         )  # fmt: skip
         self.weights = texts.loss_weights(recipe.kind_weights)
         self.targets = self.texts.vectors(self.held_out)
+        self.ranked = trained[texts.kinds[trained] == KINDS.index("document")]
+        if recipe.ranking and not (normalized and len(self.ranked)):
+            raise RecipeError("ranking needs documents among the texts, in a space of unit vectors: leave it 0")
         self.identity = f"{recipe.hash}-{texts.hash}"
 
     def _turned(self, texts: TrainingTexts, sample: NDArray[np.int64]) -> TrainingTexts:
@@ -157,7 +163,7 @@ class Loop:
                     self.optimizer,
                     learning_rate_factor(progress, warmup=self.recipe.warmup, cycles=self.recipe.cycles),
                 )
-                loss, norm = self._step(module, plan[place])
+                loss, norm = self._step(module, plan[place], position.step)
                 self.average.update(position.step)
                 wanted, seconds = self.processes.largest(
                     max(signals, default=0), before.seconds + time.monotonic() - began
@@ -193,12 +199,16 @@ class Loop:
             return position.step / last_step
         return position.seconds / ((self.recipe.minutes or 0.0) * 60)
 
-    def _step(self, module: torch.nn.Module, batch: NDArray[np.int64]) -> tuple[float, float]:
+    def _step(self, module: torch.nn.Module, batch: NDArray[np.int64], step: int) -> tuple[float, float]:
         """Take one step; give the whole batch's loss and gradient norm. A loss that is not finite moves nothing."""
         rows, share = self.processes.share(batch)
         teacher = torch.from_numpy(self.texts.vectors(rows)).to(self.processes.device)
         weights = None if self.weights is None else torch.from_numpy(self.weights[rows]).to(self.processes.device)
-        loss = self.objective(module(self.tokens.ids(rows)), teacher, weights) * share
+        documents = None
+        if self.recipe.ranking:
+            drawn = self.texts.some_documents(self.ranked, RANKED, seed=self.recipe.seed, step=step)
+            documents = torch.from_numpy(drawn).to(self.processes.device)
+        loss = self.objective(module(self.tokens.ids(rows)), teacher, weights, documents) * share
         of_all = self.processes.mean(loss)
         if not math.isfinite(of_all):
             return of_all, math.nan

@@ -11,6 +11,8 @@ from leafkit.ops.losses import Metric
 if TYPE_CHECKING:
     import torch
 
+TEMPERATURE = 0.05  # of the ranking term: 0.1 and 0.02 were no better (docs/explanation/decisions.md)
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -21,6 +23,8 @@ class Objective:
         prefixes: further widths at which the vectors are compared.
         normalized: the space's vectors have unit length, so that a cut prefix, the student's and the teacher's, is
             given unit length again.
+        ranking: weight of a term beside the loss: how far the student's ranking of some of the teacher's documents is
+            from the teacher's, as the Kullback-Leibler divergence of their softmax at a temperature of 0.05.
 
     Raises:
         RecipeError: another metric, or a prefix that is below 1 or named twice.
@@ -29,6 +33,7 @@ class Objective:
     metric: Metric = "squared_l2"
     prefixes: tuple[int, ...] = ()
     normalized: bool = True
+    ranking: float = 0.0
 
     def __post_init__(self) -> None:
         if self.metric not in get_args(Metric):
@@ -47,7 +52,11 @@ class Objective:
             raise RecipeError(f"prefix {max(self.prefixes)}, the vectors have {dim} dims: give prefixes up to {dim}")
 
     def __call__(
-        self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None = None
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        weights: torch.Tensor | None = None,
+        documents: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Give the loss as a scalar tensor that propagates into the student; the teacher is fixed.
 
@@ -55,6 +64,8 @@ class Objective:
             student: float32, (B, D).
             teacher: float32, (B, D), on the student's device.
             weights: float32, (B,), of the rows; 1 each if not given.
+            documents: the teacher's vectors of some documents, float32, (M, D), for the ranking term; without them it
+                is left out.
 
         Returns:
             Sum over rows of weight times loss, over B (not over the sum of weights: a batch of light rows counts
@@ -76,7 +87,10 @@ class Objective:
         self.require_fits(dim)
         widths = sorted({*self.prefixes, dim})
         first, *others = (self._loss(self._cut(student, n), self._cut(teacher, n), weights) for n in widths)
-        return sum(others, start=first) / len(widths)
+        loss = sum(others, start=first) / len(widths)
+        if not self.ranking or documents is None:
+            return loss
+        return loss + self.ranking * _of_rows(_divergences(student, teacher, documents), weights)
 
     def _cut(self, vectors: torch.Tensor, width: int) -> torch.Tensor:
         import torch  # with the first batch, not with a recipe
@@ -94,8 +108,19 @@ class Objective:
             from leafkit.ops.torch import alignment_loss
 
             return alignment_loss(student, teacher, self.metric)
-        losses = _row_losses(student, teacher, self.metric)
-        return (losses if weights is None else weights * losses).mean()
+        return _of_rows(_row_losses(student, teacher, self.metric), weights)
+
+
+def _of_rows(losses: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    return (losses if weights is None else weights * losses).mean()
+
+
+def _divergences(student: torch.Tensor, teacher: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+    """How far each row's ranking of the documents is from its teacher's: (B,), 0 where both give the same scores."""
+    import torch
+
+    ours, theirs = ((rows @ documents.T / TEMPERATURE).log_softmax(dim=1) for rows in (student, teacher))
+    return torch.nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
 
 
 def _row_losses(student: torch.Tensor, teacher: torch.Tensor, metric: Metric) -> torch.Tensor:

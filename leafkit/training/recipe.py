@@ -78,6 +78,8 @@ class Recipe(_Table):
         data: stores to train on; a string stands for a store with weight 1 and both kinds.
         objective: loss between student and teacher vector of the same text (LEAF: squared L2).
         normalized: in a space of unit vectors compare unit vectors; false compares what the projection gives.
+        ranking: weight of a second term: the student is to rank 512 of the teacher's documents, others each step, as
+            the teacher does; 0 for none (LEAF has none).
         prefixes: Matryoshka widths whose loss is taken beside the full width's, in the mean.
         kind_weights: weight of queries and of documents in the loss.
         rotate: ``pca`` turns the space so that its first dims carry most: scores at full width stay as they are.
@@ -105,6 +107,7 @@ class Recipe(_Table):
     data: tuple[Source, ...] = Field(default=(), validate_default=False)
     objective: Literal["squared_l2", "l2", "cosine"] = "squared_l2"
     normalized: bool = True
+    ranking: float = Field(default=0.0, ge=0)
     prefixes: tuple[int, ...] = ()
     kind_weights: KindWeights = KindWeights()
     rotate: Literal["pca"] | None = None
@@ -143,6 +146,8 @@ class Recipe(_Table):
     def _consistent(self) -> Recipe:
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give epochs or minutes, one of the two")
+        if self.ranking and not self.normalized:
+            raise ValueError("ranking compares scores of unit vectors: leave normalized true")
         if self.warmup >= 1 / self.cycles:
             raise ValueError(f"warmup {self.warmup} is no part of the first of {self.cycles} cycles")
         taken = sorted({kind for source in self.data for kind in source.kinds} or KINDS)

@@ -87,6 +87,23 @@ def test_a_recipe_with_every_option_trains(store, tmp_path):
     assert report.best_step in range(0, report.steps + 1, 5) or report.best_step == report.steps
 
 
+def test_the_ranking_term_moves_the_weights_and_falls(store, tmp_path):
+    recipe = preset("layers:1", data=[store], epochs=3, ranking=0.4, learning_rate=1e-3)
+    distil(recipe, tmp_path / "whole")
+    distil(recipe.model_copy(update={"ranking": 0.0}), tmp_path / "plain")
+    weights = [open_student(tmp_path / name).model[-2].linear.weight for name in ("whole", "plain")]
+    assert not torch.equal(*weights)
+    losses = [loss for _, loss in _losses(tmp_path / "whole")]
+    assert np.mean(losses[-9:]) < np.mean(losses[:9])
+
+
+def test_ranking_without_documents_is_refused(store, tmp_path):
+    recipe = preset("layers:1", data=[{"store": str(store), "kinds": ["query"]}], epochs=1, ranking=0.4)
+    with pytest.raises(RecipeError, match="ranking needs documents"):
+        distil(recipe, tmp_path / "leaf")
+    assert not (tmp_path / "leaf").exists()
+
+
 def test_the_leaf_is_the_best_gates(store, tmp_path, monkeypatch):
     """A run whose gates go up and down: what is written is the student of the highest."""
     scores = iter([0.5, 0.1, 0.9, 0.2, 0.3, 0.4, 0.2, 0.1, 0.3, 0.2, 0.1])
@@ -123,7 +140,7 @@ def test_a_dip_in_the_first_steps_is_borne(progress, step, stopped):
 
 
 def test_the_rows_of_batches_whose_loss_is_not_finite_are_kept(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.Loop, "_step", lambda self, module, batch: (float("nan"), float("nan")))
+    monkeypatch.setattr(loop.Loop, "_step", lambda self, module, batch, taken: (float("nan"), float("nan")))
     with pytest.raises(TrainingStopped, match="not finite 3 times in a row, last at step 3"):
         distil(preset("layers:1", data=[store], epochs=1), tmp_path / "leaf")
     batches = json.loads((tmp_path / "leaf.run" / "not-finite.json").read_text())
@@ -231,12 +248,12 @@ def test_a_resumed_run_repeats_the_unbroken_one_bit_for_bit_case_04(store, tmp_p
     for kill_at in (3, 11):
         count = 0
 
-        def counted(self, module, rows, kill_at=kill_at):
+        def counted(self, module, rows, taken, kill_at=kill_at):
             nonlocal count
             count += 1
             if count == kill_at:
                 raise Stop
-            return step(self, module, rows)
+            return step(self, module, rows, taken)
 
         out = tmp_path / f"broken-{kill_at}"
         monkeypatch.setattr(loop.Loop, "_step", counted)
@@ -330,12 +347,12 @@ def test_ctrl_c_ends_a_run_after_its_step_with_a_checkpoint_and_it_goes_on(store
     recipe = preset("layers:1", data=[store], epochs=2, held_out=8)
     step, count = loop.Loop._step, 0
 
-    def interrupted(self, module, rows):
+    def interrupted(self, module, rows, taken):
         nonlocal count
         count += 1
         if count == 3:
             signal.raise_signal(signal.SIGINT)
-        return step(self, module, rows)
+        return step(self, module, rows, taken)
 
     monkeypatch.setattr(loop.Loop, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -349,12 +366,12 @@ def test_ctrl_c_ends_a_run_after_its_step_with_a_checkpoint_and_it_goes_on(store
 def _stopped_at(number, recipe, out, monkeypatch):
     step, count = loop.Loop._step, 0
 
-    def counted(self, module, rows):
+    def counted(self, module, rows, taken):
         nonlocal count
         count += 1
         if count == number:
             raise Stop
-        return step(self, module, rows)
+        return step(self, module, rows, taken)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "_step", counted)

@@ -57,6 +57,28 @@ def test_weights_of_one_change_neither_loss_nor_gradient(metric, prefixes):
     torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-5, atol=bound(24, 0))
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_ranking_term_is_the_divergence_of_the_float64_definition(weighted):
+    student, teacher = matrices()
+    documents = matrices(rows=40, seed=3)[0]
+    rows = weights() if weighted else np.ones(13, np.float32)
+    tensors = as_tensors(student, teacher, *[rows] * weighted)
+    found = Objective(ranking=0.7)(*tensors, documents=as_tensors(documents)[0]) - Objective()(*tensors)
+    expected = 0.7 * float((rows * reference.ranking(student, teacher, documents)).mean())
+    assert expected > 1
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_ranking_term_is_0_and_flat_where_scores_are_the_teachers():
+    teacher, documents = as_tensors(matrices()[0], matrices(rows=40, seed=3)[0])
+    student = teacher.clone().requires_grad_(True)
+    value = Objective(ranking=1.0)(student, teacher, documents=documents)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(0, abs=1e-5)
+    assert float(student.grad.abs().max()) < 1e-4
+    assert float(Objective(ranking=1.0)(student, teacher).detach()) == 0  # without documents there is no term
+
+
 def test_without_weights_at_one_width_it_is_the_fused_operation():
     student, teacher = as_tensors(*matrices())
     for metric in METRICS:

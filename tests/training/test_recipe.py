@@ -19,6 +19,16 @@ BAD_RECIPES = [
     ({"student": "static", "epochs": 1, "data": 5}, "data is 5, expected a list"),
     ({"student": "static", "epochs": 1, "cycles": 3, "warmup": 0.4}, "warmup 0.4 is no part of the first of 3 cycles"),
     ({"student": "static", "epochs": 1, "kind_weights": {"query": 0, "document": 0}}, "nothing would be learned"),
+    (
+        {
+            "student": "static",
+            "epochs": 1,
+            "kind_weights": {"query": 0},
+            "data": [{"store": "s", "kinds": ["query"]}],
+        },
+        "kind_weights are 0 for query: nothing would be learned",
+    ),
+    ({"student": "static", "epochs": 1, "ranking": 0.4, "normalized": False}, "leave normalized true"),
     ({"student": "static", "epochs": 1, "ema": 1.0}, "ema: .*less than 1"),
     ({"student": "static"}, "epochs or minutes"),
     ({"student": "static", "epochs": 1, "minutes": 1}, "epochs or minutes"),

@@ -66,10 +66,12 @@ def objective(student, teacher, metric, prefixes=(), normalized=True, weights=No
 
 
 def ranking(student, teacher, documents, temperature=0.05):
-    """Kullback-Leibler divergence of the teacher's softmax over the documents from the student's, of every row."""
-    ours, theirs = (
-        rows.astype(np.float64) @ documents.astype(np.float64).T / temperature for rows in (student, teacher)
-    )
+    """Kullback-Leibler divergence of the teacher's softmax over the documents from the student's, of every row; the
+    temperature is in units of the teacher's mean norms."""
+    student, teacher, documents = (rows.astype(np.float64) for rows in (student, teacher, documents))
+    for vectors in (teacher, documents):
+        temperature *= np.sqrt((vectors**2).sum(1)).mean()
+    ours, theirs = (rows @ documents.T / temperature for rows in (student, teacher))
     ours, theirs = (scores - scores.max(1, keepdims=True) for scores in (ours, theirs))
     ours, theirs = (scores - np.log(np.exp(scores).sum(1, keepdims=True)) for scores in (ours, theirs))
     return (np.exp(theirs) * (theirs - ours)).sum(1)

@@ -69,8 +69,8 @@ class TrainingTexts:
                 out[here] = store.vectors(places[here, 1])
         return out if self.rotation is None else self.rotation.turn(out)
 
-    def some_documents(self, rows: NDArray[np.int64], count: int, *, seed: int, step: int) -> NDArray[np.float32]:
-        """Teacher vectors of ``count`` documents out of ``rows``, others each step: float32, (count, dim)."""
+    def some_vectors(self, rows: NDArray[np.int64], count: int, *, seed: int, step: int) -> NDArray[np.float32]:
+        """Teacher vectors of ``count`` out of ``rows``, others each step: float32, (count, dim)."""
         drawn = np.random.default_rng((seed, step)).integers(0, len(rows), count)
         return self.vectors(rows[drawn])
 

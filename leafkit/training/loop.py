@@ -84,9 +84,8 @@ class Loop:
         )  # fmt: skip
         self.weights = texts.loss_weights(recipe.kind_weights)
         self.targets = self.texts.vectors(self.held_out)
-        self.ranked = trained[texts.kinds[trained] == KINDS.index("document")]
-        if recipe.ranking and not (normalized and len(self.ranked)):
-            raise RecipeError("ranking needs documents among the texts, in a space of unit vectors: leave it 0")
+        documents = trained[texts.kinds[trained] == KINDS.index("document")]
+        self.ranked = documents if len(documents) else trained
         self.identity = f"{recipe.hash}-{texts.hash}"
 
     def _turned(self, texts: TrainingTexts, sample: NDArray[np.int64]) -> TrainingTexts:
@@ -206,7 +205,7 @@ class Loop:
         weights = None if self.weights is None else torch.from_numpy(self.weights[rows]).to(self.processes.device)
         documents = None
         if self.recipe.ranking:
-            drawn = self.texts.some_documents(self.ranked, RANKED, seed=self.recipe.seed, step=step)
+            drawn = self.texts.some_vectors(self.ranked, RANKED, seed=self.recipe.seed, step=step)
             documents = torch.from_numpy(drawn).to(self.processes.device)
         loss = self.objective(module(self.tokens.ids(rows)), teacher, weights, documents) * share
         of_all = self.processes.mean(loss)

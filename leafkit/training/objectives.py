@@ -24,7 +24,8 @@ class Objective:
         normalized: the space's vectors have unit length, so that a cut prefix, the student's and the teacher's, is
             given unit length again.
         ranking: weight of a term beside the loss: how far the student's ranking of some of the teacher's documents is
-            from the teacher's, as the Kullback-Leibler divergence of their softmax at a temperature of 0.05.
+            from the teacher's, as the Kullback-Leibler divergence of their softmax, at a temperature of 0.05 times the
+            mean norms of the teacher's vectors and the documents.
 
     Raises:
         RecipeError: another metric, or a prefix that is below 1 or named twice.
@@ -119,7 +120,9 @@ def _divergences(student: torch.Tensor, teacher: torch.Tensor, documents: torch.
     """How far each row's ranking of the documents is from its teacher's: (B,), 0 where both give the same scores."""
     import torch
 
-    ours, theirs = ((rows @ documents.T / TEMPERATURE).log_softmax(dim=1) for rows in (student, teacher))
+    norms = [torch.linalg.vector_norm(vectors, dim=1).mean() for vectors in (teacher, documents)]
+    scale = TEMPERATURE * norms[0] * norms[1]  # the temperature itself where the space has unit vectors
+    ours, theirs = ((rows @ documents.T / scale).log_softmax(dim=1) for rows in (student, teacher))
     return torch.nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
 
 

@@ -24,6 +24,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     # Adam's larger steps: every row of a table sees few of them, and no layer amplifies them.
     "static": {
         "epochs": 4.0, "cycles": 1, "batch_size": 256, "learning_rate": 3e-3, "weight_decay": 0.0, "warmup": 0.02,
+        "ranking": 0.4,
     },
 }  # fmt: skip
 
@@ -79,7 +80,7 @@ class Recipe(_Table):
         objective: loss between student and teacher vector of the same text (LEAF: squared L2).
         normalized: in a space of unit vectors compare unit vectors; false compares what the projection gives.
         ranking: weight of a second term: the student is to rank 512 of the teacher's documents, others each step, as
-            the teacher does; 0 for none (LEAF has none).
+            the teacher does (512 of all texts, where the data has no documents); 0 for none (LEAF has none).
         prefixes: Matryoshka widths whose loss is taken beside the full width's, in the mean.
         kind_weights: weight of queries and of documents in the loss.
         rotate: ``pca`` turns the space so that its first dims carry most: scores at full width stay as they are.
@@ -146,8 +147,6 @@ class Recipe(_Table):
     def _consistent(self) -> Recipe:
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give epochs or minutes, one of the two")
-        if self.ranking and not self.normalized:
-            raise ValueError("ranking compares scores of unit vectors: leave normalized true")
         if self.warmup >= 1 / self.cycles:
             raise ValueError(f"warmup {self.warmup} is no part of the first of {self.cycles} cycles")
         taken = sorted({kind for source in self.data for kind in source.kinds} or KINDS)

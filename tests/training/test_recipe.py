@@ -28,7 +28,6 @@ BAD_RECIPES = [
         },
         "kind_weights are 0 for query: nothing would be learned",
     ),
-    ({"student": "static", "epochs": 1, "ranking": 0.4, "normalized": False}, "leave normalized true"),
     ({"student": "static", "epochs": 1, "ema": 1.0}, "ema: .*less than 1"),
     ({"student": "static"}, "epochs or minutes"),
     ({"student": "static", "epochs": 1, "minutes": 1}, "epochs or minutes"),

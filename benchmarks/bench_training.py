@@ -61,7 +61,7 @@ def _arms(options, folder: Path) -> list:
     from leafkit.training.data import Tokens, read_sources
 
     recipe = preset(
-        options.student, "fast", data=[options.store], epochs=1, batch_size=options.batch, learning_rate=options.rate
+        options.student, "leaf", data=[options.store], epochs=1, batch_size=options.batch, learning_rate=options.rate
     )
     texts = read_sources(recipe.data)
     held_out = held_out_rows(texts.keys, 512)

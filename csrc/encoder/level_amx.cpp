@@ -78,7 +78,6 @@ struct Tiles : Pairs {
 }  // namespace
 
 constinit const EncoderLevel kEncoderAmx{encoder_kernels<Singles, float>(), encoder_kernels<Tiles, std::uint16_t>()};
-constinit const ProductKernels kProductsAmx{&pack_weight_rows, &multiply_rows, &pack_columns<true>, &pack_right_side,
-                                            &multiply_sides};
+constinit const ProductKernels kProductsAmx{&pack_columns<true>, &pack_right_side, &multiply_sides};
 
 }  // namespace leafkit

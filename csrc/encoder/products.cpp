@@ -9,7 +9,7 @@
 namespace leafkit {
 namespace {
 
-constexpr std::int64_t kPart = 64;  // rows or columns: what one thread packs stays in its second cache
+constexpr std::int64_t kPart = 64;  // columns: what one thread packs stays in its second cache
 
 const ProductKernels& kernels() {
 #ifdef LEAFKIT_X86
@@ -31,20 +31,6 @@ std::uint16_t* room(std::int64_t halves) { return reinterpret_cast<std::uint16_t
 }  // namespace
 
 bool has_products(Level level) { return level == Level::amx; }
-
-void pack_weight(std::int64_t outputs, std::int64_t inputs, const float* weight, std::uint16_t* forward,
-                 std::uint16_t* backward, int threads) {
-  in_parts(outputs, threads, [&](std::int64_t first, std::int64_t last) {
-    kernels().pack_weight(outputs, inputs, first, last, weight, forward, backward);
-  });
-}
-
-void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const std::uint16_t* left,
-              const std::uint16_t* right, std::uint16_t* out, int threads) {
-  in_parts(rows, threads, [&](std::int64_t first, std::int64_t last) {
-    kernels().multiply(last - first, inner, columns, left + first * inner, right, out + first * columns);
-  });
-}
 
 // The wider side is packed part by part and multiplied at once, the other beforehand.
 void weight_gradient(const WeightGradient& of, int threads) {

@@ -1,8 +1,8 @@
-// encoder/products.h: a layer's matrix products in bfloat16, where the CPU has a matrix unit (AMX).
+// encoder/products.h: the gradients of a layer's matrices in bfloat16, where the CPU has a matrix unit (AMX).
 //
-// A word is two values that lie next to each other along the dimension that is summed over; a tile is 16 rows of 16
-// words, 1 KiB. Packed: for every 16 rows of a left side, or columns of a right side, the tiles along that dimension
-// one after another. All sizes are multiples of kProductStep. Sums are float32; threads change no bit.
+// A word is two values that lie next to each other along the dimension that is summed over, which are the rows; a tile
+// is 16 rows of 16 words, 1 KiB. Packed: for every 16 columns of a matrix its tiles one after another. All sizes are
+// multiples of kProductStep. Sums are float32; threads change no bit.
 #pragma once
 
 #include "encoder/encoder.h"
@@ -13,12 +13,6 @@ constexpr std::int64_t kProductStep = 32;
 
 bool has_products(Level level);
 
-// W (outputs, inputs) as the right side of x W^T (forward) and of g W (backward), outputs * inputs values each.
-void pack_weight(std::int64_t outputs, std::int64_t inputs, const float* weight, std::uint16_t* forward,
-                 std::uint16_t* backward, int threads);
-// out (rows, columns) = left (rows, inner) right, which is packed.
-void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const std::uint16_t* left,
-              const std::uint16_t* right, std::uint16_t* out, int threads);
 // The gradients of y = x W^T + b in W, (outputs, inputs), and b from that in y, which is multiplied by the factor first
 // if there is one, in its place. `packed` is room for rows * min(outputs, inputs) values.
 struct WeightGradient {
@@ -34,11 +28,6 @@ void weight_gradient(const WeightGradient& of, int threads);
 
 // What the level's file compiles.
 struct ProductKernels {
-  // Rows `first` to `last` of W.
-  void (*pack_weight)(std::int64_t outputs, std::int64_t inputs, std::int64_t first, std::int64_t last,
-                      const float* weight, std::uint16_t* forward, std::uint16_t* backward);
-  void (*multiply)(std::int64_t rows, std::int64_t inner, std::int64_t columns, const std::uint16_t* left,
-                   const std::uint16_t* right, std::uint16_t* out);
   // Columns `first` to `last` as a left side, summed over rows (and multiplied by the factor, which may be null,
   // before), with their sums; and as a right side.
   void (*pack_left)(std::int64_t rows, std::int64_t width, std::int64_t first, std::int64_t last, std::uint16_t* in,

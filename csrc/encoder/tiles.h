@@ -1,4 +1,4 @@
-// encoder/tiles.h: products of whole matrices in the matrix unit: see products.h.
+// encoder/tiles.h: gradients of matrices in the matrix unit: see products.h.
 #pragma once
 
 #include <immintrin.h>
@@ -24,28 +24,22 @@ inline void configure() {
 
 constexpr std::int64_t kTile = 512;  // values
 
-// Tiles of the left side: where the first lies, and how far the next one is along the sum, and 16 rows below.
-struct Left {
-  const std::uint16_t* at;
-  std::int64_t next, below, bytes_a_row;
-};
-
-// 32 x 32 sums over `steps` tiles: left times two columns of packed tiles. Rows of out are `bytes` apart.
-[[gnu::noinline]] void sum_square(std::int64_t steps, Left left, const std::uint16_t* right, float* out,
+// 32 x 32 sums over `steps` tiles, of two packed columns of tiles on each side. Rows of out are `bytes` apart.
+[[gnu::noinline]] void sum_square(std::int64_t steps, const std::uint16_t* left, const std::uint16_t* right, float* out,
                                   std::int64_t bytes) {
   asm volatile("" ::: "memory");  // the compiler takes loads of tiles for reads of nothing
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  const std::uint16_t* beside = right + steps * kTile;
-  for (std::int64_t step = 0; step < steps; ++step, left.at += left.next, right += kTile, beside += kTile) {
-    _tile_loadd(4, left.at, left.bytes_a_row);
-    _tile_loadd(6, right, 64);
+  const std::uint16_t *below = left + steps * kTile, *beside = right + steps * kTile;
+  for (std::int64_t at = 0; at < steps * kTile; at += kTile) {
+    _tile_loadd(4, left + at, 64);
+    _tile_loadd(6, right + at, 64);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, beside, 64);
+    _tile_loadd(7, beside + at, 64);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, left.at + left.below, left.bytes_a_row);
+    _tile_loadd(5, below + at, 64);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
@@ -54,53 +48,6 @@ struct Left {
   _tile_stored(1, to + 64, bytes);
   _tile_stored(2, to + 16 * bytes, bytes);
   _tile_stored(3, to + 16 * bytes + 64, bytes);
-}
-
-// Two registers as 32 bfloat16.
-[[gnu::always_inline]] inline Bits narrowed(Lanes first, Lanes second) {
-  return reinterpret_cast<Bits>(_mm512_cvtne2ps_pbh(second, first));
-}
-
-void pack_weight_rows(std::int64_t outputs, std::int64_t inputs, std::int64_t first, std::int64_t last,
-                      const float* weight, std::uint16_t* forward, std::uint16_t* backward) {
-  const std::int64_t steps = inputs / kProductStep, back_steps = outputs / kProductStep;
-  for (std::int64_t row = first; row < last; row += kLanes)
-    for (std::int64_t step = 0; step < steps; ++step) {
-      Bits square[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        const float* from = weight + (row + i) * inputs + step * kProductStep;
-        square[i] = narrowed(load(from), load(from + kLanes));
-      }
-      turn_square(square);
-      __builtin_memcpy(forward + (row / kLanes * steps + step) * kTile, square, sizeof square);
-    }
-  for (std::int64_t row = first; row < last; row += kProductStep)
-    for (std::int64_t column = 0; column < inputs; column += kLanes) {
-      auto* to = reinterpret_cast<Word*>(backward + (column / kLanes * back_steps + row / kProductStep) * kTile);
-      for (int i = 0; i < kLanes; ++i) {
-        const float* from = weight + (row + 2 * i) * inputs + column;
-        const Lanes values[] = {load(from), load(from + inputs)};
-        Pairs::store_over_rows(to + i * kLanes, values);
-      }
-    }
-}
-
-void multiply_rows(std::int64_t rows, std::int64_t inner, std::int64_t columns, const std::uint16_t* left,
-                   const std::uint16_t* right, std::uint16_t* out) {
-  alignas(64) float sums[kProductStep * kProductStep];
-  const std::int64_t steps = inner / kProductStep;
-  configure();
-  for (std::int64_t row = 0; row < rows; row += kProductStep)  // these rows stay in the first cache
-    for (std::int64_t column = 0; column < columns; column += kProductStep) {
-      const Left from{left + row * inner, kProductStep, kLanes * inner, 2 * inner};
-      sum_square(steps, from, right + column * inner, sums, sizeof(float) * kProductStep);
-      for (std::int64_t i = 0; i < kProductStep; ++i) {
-        const float* sum = sums + i * kProductStep;
-        const Bits values = narrowed(load(sum), load(sum + kLanes));
-        __builtin_memcpy(out + (row + i) * columns + column, &values, sizeof values);
-      }
-    }
-  _tile_release();
 }
 
 // As a left side (Turned), with the sums of columns and the product with the factor if any; or as a right side.
@@ -142,8 +89,7 @@ void multiply_sides(std::int64_t inner, std::int64_t rows, const std::uint16_t* 
   for (std::int64_t i = 0; i < outer; i += kProductStep)
     for (std::int64_t k = 0; k < within; k += kProductStep) {
       const std::int64_t row = many_rows ? i : k, column = many_rows ? k : i;
-      const Left from{left + row * inner, kTile, kLanes * inner, 64};
-      sum_square(inner / kProductStep, from, right + column * inner, out + row * apart + column,
+      sum_square(inner / kProductStep, left + row * inner, right + column * inner, out + row * apart + column,
                  static_cast<std::int64_t>(sizeof(float)) * apart);
     }
   _tile_release();

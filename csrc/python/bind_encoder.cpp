@@ -216,28 +216,6 @@ void check_level(const std::string& level) {
   if (!has_products(level_named(level))) throw std::invalid_argument("products need level amx");
 }
 
-void bind_pack_weight(const Matrix& weight, Halves& forward, Halves& backward, int threads, const std::string& level) {
-  const Size size = product_size(weight, "weight");
-  check(forward, "forward", {size.rows * size.width});
-  check(backward, "backward", {size.rows * size.width});
-  check_level(level);
-  const int count = thread_count(threads);
-  std::uint16_t *to = forward.mutable_data(), *back = backward.mutable_data();
-  const py::gil_scoped_release release;
-  pack_weight(size.rows, size.width, weight.data(), to, back, count);
-}
-
-void bind_multiply(const Halves& left, const Halves& right, Halves& out, int threads, const std::string& level) {
-  const Size size = product_size(left, "left"), of = product_size(out, "out");
-  check(out, "out", {size.rows, of.width});
-  check(right, "right", {size.width * of.width});
-  check_level(level);
-  const int count = thread_count(threads);
-  std::uint16_t* to = out.mutable_data();
-  const py::gil_scoped_release release;
-  multiply(size.rows, size.width, of.width, left.data(), right.data(), to, count);
-}
-
 void bind_weight_gradient(Halves& gradient, const std::optional<Halves>& factor, const Halves& x, Halves& packed,
                           Matrix& out, Matrix& sums, int threads, const std::string& level) {
   const Size size = product_size(gradient, "gradient"), of = product_size(x, "x");
@@ -303,10 +281,6 @@ void bind_encoder(py::module_& module) {
   bind_norm<float, std::uint16_t>(module);
   module.def(
       "has_products", [](const std::string& level) { return has_products(level_named(level)); }, py::arg("level") = "");
-  module.def("pack_weight", &bind_pack_weight, py::arg("weight").noconvert(), py::arg("forward").noconvert(),
-             py::arg("backward").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
-  module.def("multiply", &bind_multiply, py::arg("left").noconvert(), py::arg("right").noconvert(),
-             py::arg("out").noconvert(), py::arg("threads") = 0, py::arg("level") = "");
   module.def("weight_gradient", &bind_weight_gradient, py::arg("gradient").noconvert(), py::arg("factor").noconvert(),
              py::arg("x").noconvert(), py::arg("packed").noconvert(), py::arg("out").noconvert(),
              py::arg("sums").noconvert(), py::arg("threads") = 0, py::arg("level") = "");

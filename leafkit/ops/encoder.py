@@ -1,5 +1,4 @@
-"""What a BERT layer does, on packed rows of torch tensors: arithmetic is ``_C``'s; where the CPU has no matrix unit,
-products are torch's.
+"""What a BERT layer does beside torch's matrix products, on packed rows of torch tensors: arithmetic is ``_C``'s.
 
 Packed: the tokens of all texts one after another, text t in rows starts[t] to starts[t + 1]. Rows (R, H) are float32 or
 bfloat16, adjacent, H a multiple of 16; parameters are float32. Rows behind the last text are allowed and come out as 0
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from leafkit.ops.backend import backend, threads
 
 Starts = NDArray[np.int64]
-PRODUCT_STEP = 32  # sizes that native products take are multiples of it
+PRODUCT_STEP = 32  # sizes that the native product takes are multiples of it
 
 
 class Attended(NamedTuple):
@@ -102,44 +101,6 @@ def normalize_backward(
     return out, scale, shift
 
 
-class Weight(NamedTuple):
-    """A matrix W (O, I) of a linear layer as products read it: prepared once a step by ``prepare``."""
-
-    plain: torch.Tensor | None  # in the dtype of the rows, for torch's own products
-    forward: torch.Tensor | None  # packed for x W^T, where the CPU has a matrix unit
-    backward: torch.Tensor | None  # and for g W
-
-
-def row_step(dtype: torch.dtype) -> int | None:
-    """Row counts that native products take are multiples of it; None where torch multiplies rows of this dtype."""
-    return PRODUCT_STEP if dtype == torch.bfloat16 and _native().has_products() else None
-
-
-def prepare(matrix: torch.Tensor, dtype: torch.dtype) -> Weight:
-    """Prepare a float32 matrix (O, I) for products with rows of ``dtype``."""
-    if row_step(dtype) is None or any(size % PRODUCT_STEP for size in matrix.shape):
-        return Weight(matrix.to(dtype), None, None)
-    forward, backward = matrix.new_empty((2, matrix.numel()), dtype=dtype)
-    _native().pack_weight(_view(matrix), _view(forward), _view(backward), threads())
-    return Weight(None, forward, backward)
-
-
-def linear(rows: torch.Tensor, weight: Weight) -> torch.Tensor:
-    """Give rows W^T, (R, O), of rows (R, I)."""
-    return rows @ weight.plain.T if weight.plain is not None else _multiply(rows, weight.forward)
-
-
-def linear_backward(gradient: torch.Tensor, weight: Weight) -> torch.Tensor:
-    """Give gradient W, (R, I), of the gradient (R, O)."""
-    return gradient @ weight.plain if weight.plain is not None else _multiply(gradient, weight.backward)
-
-
-def _multiply(rows: torch.Tensor, packed: torch.Tensor | None) -> torch.Tensor:
-    out = rows.new_empty((len(rows), cast(torch.Tensor, packed).numel() // rows.shape[1]))
-    _native().multiply(_view(rows), _view(cast(torch.Tensor, packed)), _view(out), threads())
-    return out
-
-
 def weight_gradient(
     gradient: torch.Tensor, rows: torch.Tensor, factor: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,7 +114,8 @@ def weight_gradient(
     (count, outputs), inputs = gradient.shape, rows.shape[1]
     sums = gradient.new_empty(outputs, dtype=torch.float32)
     by = None if factor is None else _view(factor)
-    if row_step(gradient.dtype) is None or any(size % PRODUCT_STEP for size in (count, outputs, inputs)):
+    tiles = gradient.dtype == torch.bfloat16 and _native().has_products()
+    if not tiles or any(size % PRODUCT_STEP for size in (count, outputs, inputs)):
         # As rows of its own: torch's product reads a transposed view of bfloat16 at half the speed.
         turned = gradient.new_empty((outputs, count))
         _native().transpose(_view(gradient), by, _view(turned), _view(sums), threads())

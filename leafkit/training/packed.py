@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH_STEP, MOST_HEAD_DIM, MOST_WIDTH = 16, 256, 8192  # what the kernels take
 SIZES = 16  # row counts between one power of two and the next: torch prepares each size of product once
-LEAST_ROWS = 16
+LEAST_ROWS = 32
 
 
 class Embeddings(NamedTuple):
@@ -96,7 +96,7 @@ class PackedEncoder:
             found = f"{lengths.min()} to {lengths.max()} tokens" if len(lengths) else "no text"
             raise ValueError(f"{found}: expected at least one text, of 1 to {self._most} tokens each")
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        ids, positions = np.zeros((2, _rows_for(int(starts[-1]), self._dtype)), np.int64)
+        ids, positions = np.zeros((2, _rows_for(int(starts[-1]))), np.int64)
         ids[: starts[-1]] = np.concatenate(list(texts))
         positions[: starts[-1]] = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         tokens = torch.from_numpy(ids), torch.from_numpy(positions), starts
@@ -159,26 +159,27 @@ def _layer(layer: Any) -> Layer:
     return Layer(*(parameter for module in linear for parameter in (module.weight, module.bias)))
 
 
-def _rows_for(tokens: int, dtype: torch.dtype) -> int:
-    step = ops.row_step(dtype) or max(LEAST_ROWS, (1 << tokens.bit_length() - 1) // SIZES)
+def _rows_for(tokens: int) -> int:
+    step = max(LEAST_ROWS, (1 << tokens.bit_length() - 1) // SIZES)
     return -(-tokens // step) * step
 
 
 class _Weights(NamedTuple):
-    """One layer's matrices, prepared; queries, keys and values as one."""
+    """One layer's matrices in the dtype of the rows; queries, keys and values as one."""
 
-    qkv: ops.Weight
+    qkv: torch.Tensor
     qkv_bias: torch.Tensor
-    out: ops.Weight
-    wide: ops.Weight
-    narrow: ops.Weight
+    out: torch.Tensor
+    wide: torch.Tensor
+    narrow: torch.Tensor
 
     @classmethod
     def of(cls, layer: Layer, dtype: torch.dtype) -> _Weights:
-        qkv = torch.cat([layer.query.detach(), layer.key.detach(), layer.value.detach()])
+        qkv = layer.query.new_empty((3 * len(layer.query), layer.query.shape[1]), dtype=dtype)
+        for part, matrix in zip(qkv.chunk(3), (layer.query, layer.key, layer.value), strict=True):
+            part.copy_(matrix)
         bias = torch.cat([layer.query_bias, layer.key_bias, layer.value_bias])
-        rest = (ops.prepare(matrix.detach(), dtype) for matrix in (layer.out, layer.wide, layer.narrow))
-        return cls(ops.prepare(qkv, dtype), bias, *rest)
+        return cls(qkv, bias, *(matrix.to(dtype) for matrix in (layer.out, layer.wide, layer.narrow)))
 
 
 class _Saved(NamedTuple):
@@ -265,14 +266,14 @@ def _named(parameters: Sequence[torch.Tensor]) -> tuple[Embeddings, list[Layer]]
 
 def _layer_forward(layer: Layer, x: torch.Tensor, starts: ops.Starts, shape: Shape) -> tuple[torch.Tensor, _Saved]:
     weights = _Weights.of(layer, x.dtype)
-    qkv = ops.linear(x, weights.qkv)
+    qkv = x @ weights.qkv.T
     attended = ops.attend(qkv, weights.qkv_bias, starts, shape.heads)
-    out = ops.linear(attended.rows, weights.out)
+    out = attended.rows @ weights.out.T
     first = ops.Norm(out, layer.out_bias, x, layer.out_scale, layer.out_shift, shape.epsilon)
     middle = ops.normalize(first, x.dtype)
-    wide = ops.linear(middle, weights.wide)
+    wide = middle @ weights.wide.T
     active = ops.gelu(wide, layer.wide_bias)
-    narrow = ops.linear(active, weights.narrow)
+    narrow = active @ weights.narrow.T
     second = ops.Norm(narrow, layer.narrow_bias, middle, layer.narrow_scale, layer.narrow_shift, shape.epsilon)
     return ops.normalize(second, x.dtype), _Saved(weights, x, qkv, attended, first, middle, wide, active, second)
 
@@ -290,20 +291,18 @@ def _layer_backward(
     want = Layer(*needed)  # type: ignore[arg-type]  # truth values in the places of tensors
     narrowed, narrow_scale, narrow_shift = ops.normalize_backward(saved.second, *gradients)
     narrow, narrow_bias = _weight_gradients(narrowed, saved.active, want.narrow, want.narrow_bias)
-    widened = ops.linear_backward(narrowed, weights.narrow)
+    widened = narrowed @ weights.narrow
     wide, wide_bias = _weight_gradients(widened, saved.middle, want.wide, want.wide_bias, saved.slope)
-    mixed, out_scale, out_shift = ops.normalize_backward(
-        saved.first, ops.linear_backward(widened, weights.wide), narrowed
-    )
+    mixed, out_scale, out_shift = ops.normalize_backward(saved.first, widened @ weights.wide, narrowed)
     out, out_bias = _weight_gradients(mixed, saved.attended.rows, want.out, want.out_bias)
-    attended = ops.linear_backward(mixed, weights.out)
+    attended = mixed @ weights.out
     qkv = ops.attend_backward(saved.qkv, weights.qkv_bias, starts, shape.heads, saved.attended, attended)
     some = want.query or want.key or want.value
     qkv_weight, qkv_bias = _weight_gradients(qkv, saved.x, some, want.query_bias or want.key_bias or want.value_bias)
     matrices = (None,) * 3 if qkv_weight is None else qkv_weight.chunk(3)
     biases = (None,) * 3 if qkv_bias is None else qkv_bias.chunk(3)
     pairs = [part for pair in zip(matrices, biases, strict=True) for part in pair]
-    return (ops.linear_backward(qkv, weights.qkv), mixed), [
+    return (qkv @ weights.qkv, mixed), [
         *pairs, out, out_bias, out_scale, out_shift, wide, wide_bias, narrow, narrow_bias, narrow_scale, narrow_shift,
     ]  # fmt: skip
 

@@ -1,4 +1,5 @@
-// Attention's products in the matrix unit: its tiles are 16 rows of 16 words, and both sides lie as it reads them.
+// Products in the matrix unit: attention's, whose sides lie as it reads them (tiles of 16 rows of 16 words), and
+// tiles.h's.
 #include "encoder/pairs.h"
 #include "encoder/tiles.h"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -62,8 +63,8 @@ def freeze_unused(student: TrainedStudent, ids: Sequence[NDArray[np.int32]]) -> 
 def _keep_freed_memory() -> None:
     """Have glibc hold what a step frees for the next one: fresh pages from the system cost up to a tenth of a step."""
     m_trim_threshold, m_mmap_threshold, at_most = -1, -3, 32 << 20  # of malloc.h; glibc refuses a larger mmap threshold
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # musl has none
         mallopt(m_mmap_threshold, at_most)
         mallopt(m_trim_threshold, 2**31 - 1)
 

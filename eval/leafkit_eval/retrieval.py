@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,8 +18,6 @@ from leafkit.errors import UsageError
 from leafkit.io.atomic import write_file
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import Kind
-from leafkit.store import EmbeddingStore, embed_texts
-from leafkit.store.store import TextLike
 from leafkit.teachers import Teacher
 from leafkit.training import RunLog
 from leafkit_eval import statistics
@@ -27,6 +25,7 @@ from leafkit_eval.bm25 import K1, B, bm25_run
 from leafkit_eval.collections import Collection
 from leafkit_eval.metrics import METRICS, Measures, Run, measure, rank
 from leafkit_eval.search import DEPTH, search_run
+from leafkit_eval.vectors import Vectors, open_vectors
 
 FORMAT, VERSION = "leafkit.report", 1
 Mode = Literal["bm25", "teacher", "symmetric", "asymmetric"]
@@ -86,11 +85,11 @@ def judge_retrieval(
     teacher.space.require_compatible(student.space, ours="the teacher", theirs="the student")
     _require_distinct(collections)
     out = Path(out)
-    vectors = _open_vectors({"teacher": teacher, "student": student}, Path(cache) if cache else out / "cache")
+    vectors = open_vectors({"teacher": teacher, "student": student}, Path(cache) if cache else out / "cache")
     judged = []
     for number, collection in enumerate(collections):
         for side in vectors.values():
-            side.embed(collection, on_progress)
+            side.embed([*collection.queries, *collection.findable], collection.name, on_progress)
         on_progress(Progress(f"search {collection.name}", number, len(collections)))
         judged.append(_judge(collection, vectors, bm25=bm25, drop_self=drop_self, runs=out / "runs"))
         on_progress(Progress(f"search {collection.name}", number + 1, len(collections)))
@@ -132,60 +131,10 @@ class _Judged:
         return statistics.ratio(self.means[mode], self.means["teacher"])
 
 
-class _Vectors:
-    """One encoder's vectors of every text, kept in a store that is named after what computes them."""
-
-    def __init__(self, role: str, encoder: Teacher, cache: Path) -> None:
-        self._role, self._encoder = role, encoder
-        cache.mkdir(parents=True, exist_ok=True)
-        folder = cache / f"{encoder.fingerprint}.store"
-        self._store = EmbeddingStore.open_or_create(folder, encoder.space, made_by=encoder.fingerprint)
-        self._embedded = self._cached = 0
-        self._truncated: int | None = 0
-        self._seconds = 0.0
-
-    def embed(self, collection: Collection, on_progress: OnProgress) -> None:
-        stage = f"{self._role} embeds {collection.name}"
-        texts: list[TextLike] = [*collection.queries, *collection.findable]
-        done = embed_texts(
-            self._encoder,
-            texts,
-            self._store,
-            total=len(texts),
-            on_progress=lambda moment: on_progress(Progress(stage, moment.done, moment.total, moment.note)),
-        )
-        self._embedded += done.embedded
-        self._cached += done.known
-        self._seconds += done.seconds
-        if done.truncated is None or self._truncated is None:
-            self._truncated = None
-        else:
-            self._truncated += done.truncated
-
-    def of(self, rows: Iterable[TextLike], kind: Kind) -> NDArray[np.float32]:
-        return self._store.lookup([row.text for row in rows], kind)
-
-    def report(self) -> dict[str, Any]:
-        return {
-            "embedded": self._embedded,
-            "from_cache": self._cached,
-            "truncated": self._truncated,
-            "seconds": round(self._seconds, 3),
-        }
-
-
-def _open_vectors(encoders: dict[str, Teacher], cache: Path) -> dict[str, _Vectors]:
-    """Open each encoder's store once: a teacher judged as its own student has one store, not two views of it."""
-    opened: dict[str, _Vectors] = {}
-    for role, encoder in encoders.items():
-        if encoder.fingerprint not in opened:
-            opened[encoder.fingerprint] = _Vectors(role, encoder, cache)
-    return {role: opened[encoder.fingerprint] for role, encoder in encoders.items()}
-
-
-def _judge(collection: Collection, vectors: dict[str, _Vectors], *, bm25: bool, drop_self: bool, runs: Path) -> _Judged:
-    queries = {role: side.of(collection.queries, "query") for role, side in vectors.items()}
-    documents = {role: side.of(collection.findable, "document") for role, side in vectors.items()}
+def _judge(collection: Collection, vectors: dict[str, Vectors], *, bm25: bool, drop_self: bool, runs: Path) -> _Judged:
+    asked, answers = [row.text for row in collection.queries], [row.text for row in collection.findable]
+    queries = {role: side.of(asked, "query") for role, side in vectors.items()}
+    documents = {role: side.of(answers, "document") for role, side in vectors.items()}
     document_ids = [row.id for row in collection.findable]
     query_ids = [row.id for row in collection.queries]
     found: dict[Mode, Run] = {"bm25": bm25_run(collection, drop_self=drop_self)} if bm25 else {}

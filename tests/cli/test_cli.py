@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, whole outputs, exit codes."""
 
+import itertools
 import json
 import os
 import re
@@ -25,7 +26,7 @@ def leafkit(*arguments, code=0):
 
 
 COMMANDS = [[], ["info"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"], ["search"],
-            ["export"], ["eval"], ["eval", "retrieval"], ["demo"]]  # fmt: skip
+            ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["demo"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -102,6 +103,31 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     code = code.replace('"texts.index"', repr(str(index))).replace('"leaf"', repr(str(tmp_path / "other")))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 10
+
+
+def test_mteb_scores_folders_and_says_which_task_failed(tmp_path, teacher_folder):
+    pytest.importorskip("mteb", reason="mteb is not installed (extra: eval)")
+    folder, out = tmp_path / "pairs", tmp_path / "out"
+    folder.mkdir()
+    pairs = [row.text for row in texts(24)]
+    rows = [{"sentence1": a, "sentence2": b, "score": n % 5} for n, (a, b) in enumerate(itertools.pairwise(pairs))]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("eval", "mteb", "--model", teacher_folder, "--data", folder, "--out", out)
+    shown, said = leafkit(*asked, "--tasks", "STS12", code=4)
+    assert [line.split()[:2] for line in shown.splitlines()[1:]] == [
+        ["pairs-local", "STS"],
+        ["STS12", "STS"],
+        ["mean", "of"],
+    ]
+    assert "STS12 failed: " in said
+    assert f"first document as it was encoded: {pairs[0][:20]!r}"[:-1] in said
+    summary = json.loads(leafkit(*asked, "--json")[0])
+    assert summary["tasks"][0]["score"] == pytest.approx(float(shown.splitlines()[1].split()[-1]), abs=1e-4)
+    assert (summary["model"], summary["means"]["STS"]["tasks"]) == (f"local/{teacher_folder.name}", 1)
+    _, error = leafkit("eval", "mteb", "--model", teacher_folder, "--out", out, code=2)
+    assert "give --data FOLDER, --tasks NAMES or --benchmark NAME" in error
+    _, error = leafkit(*asked, "--data", folder, code=2)
+    assert "two tasks are called 'pairs-local'" in error
 
 
 def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):

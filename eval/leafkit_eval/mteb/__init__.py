@@ -1,0 +1,7 @@
+"""MTEB: a leaf as an mteb model, local folders as mteb tasks, results in mteb's own layout."""
+
+from leafkit_eval.mteb.model import MtebModel, describe_model
+from leafkit_eval.mteb.run import TaskOutcome, named_tasks, run_mteb, write_summary
+from leafkit_eval.mteb.tasks import local_task
+
+__all__ = ["MtebModel", "TaskOutcome", "describe_model", "local_task", "named_tasks", "run_mteb", "write_summary"]

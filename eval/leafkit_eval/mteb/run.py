@@ -1,0 +1,114 @@
+"""Running mteb: each task's score kept when it is there, failures told apart, nothing of another checkpoint taken."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mteb
+from mteb.abstasks import AbsTask
+from mteb.results import TaskResult
+
+from leafkit.errors import UsageError
+from leafkit.io.atomic import write_file
+from leafkit_eval.mteb.model import MtebModel
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """A task's result: mteb's own, or why there is none."""
+
+    name: str
+    type: str
+    metric: str
+    result: TaskResult | None
+    failure: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The main score, from 0 to 1."""
+        return None if self.result is None else float(self.result.get_score())
+
+
+def named_tasks(names: Sequence[str] = (), *, benchmark: str | None = None) -> list[AbsTask]:
+    """Give tasks of mteb by their names, or those of a benchmark.
+
+    Raises:
+        UsageError: mteb knows no such task or benchmark.
+    """
+    try:
+        if benchmark is not None:
+            return list(mteb.get_benchmark(benchmark).tasks)
+        return list(mteb.get_tasks(tasks=list(names))) if names else []
+    except (KeyError, ValueError) as exc:
+        raise UsageError(str(exc).strip("\"'").splitlines()[0]) from exc
+
+
+def run_mteb(model: MtebModel, tasks: Sequence[AbsTask], out: str | Path) -> list[TaskOutcome]:
+    """Evaluate a model on tasks by mteb's own evaluators; results lie in mteb's layout under ``out/results``.
+
+    A task whose result is there already, of this model's revision and this revision of the data, is not run again.
+    One that fails, for example because it needs the network, does not keep the others from running.
+    """
+    cache = mteb.ResultCache(out)
+    outcomes = []
+    for task in tasks:
+        kept = cache.load_task_result(task.metadata.name, model.mteb_model_meta)
+        same_data = kept is not None and kept.dataset_revision == task.metadata.revision
+        outcomes.append(_outcome(model, task, cache, "only-missing" if same_data else "always"))
+    return outcomes
+
+
+def write_summary(
+    model: MtebModel, outcomes: Sequence[TaskOutcome], out: str | Path, *, command: str | None = None
+) -> dict[str, Any]:
+    """Write ``out/mteb.json``: every score, why one is missing, and the mean of each type, named by its count."""
+    of_type: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        if outcome.score is not None:
+            of_type.setdefault(outcome.type, []).append(outcome.score)
+    meta = model.mteb_model_meta
+    summary = {
+        "format": "leafkit.mteb",
+        "version": 1,
+        "model": meta.name,
+        "revision": meta.revision,
+        "tasks": [
+            {
+                "name": outcome.name,
+                "type": outcome.type,
+                "metric": outcome.metric,
+                "score": outcome.score,
+                "failure": outcome.failure,
+            }
+            for outcome in outcomes
+        ],
+        "means": {kind: {"tasks": len(scores), "score": sum(scores) / len(scores)} for kind, scores in of_type.items()},
+        "first_encoded": model.first_encoded,
+        "embedding": model.embedding_report(),
+        "command": command,
+        "mteb": version("mteb"),
+    }
+    write_file(Path(out) / "mteb.json", (json.dumps(summary, ensure_ascii=False, indent=1) + "\n").encode())
+    return summary
+
+
+def _outcome(model: MtebModel, task: AbsTask, cache: Any, strategy: str) -> TaskOutcome:
+    named = (task.metadata.name, task.metadata.type, task.metadata.main_score)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mteb's and sklearn's: of a task's form, not of the model
+            mteb.evaluate(
+                model, [task], cache=cache, overwrite_strategy=strategy, co2_tracker=False, show_progress_bar=False,
+            )  # fmt: skip
+    except Exception as exc:  # noqa: BLE001  # a task of mteb's may fail in any way: offline, gated, broken
+        reason = (str(exc).strip() or repr(exc)).splitlines()[0]
+        return TaskOutcome(*named, None, f"{type(exc).__name__}: {reason}")
+    return TaskOutcome(
+        *named, cache.load_task_result(named[0], model.mteb_model_meta)
+    )  # rounded, as the next run has it

@@ -1,0 +1,209 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mteb")
+
+import mteb
+from mteb.models.model_meta import ModelMeta
+from scipy.stats import spearmanr
+
+from leafkit.errors import InputError, SpaceMismatch, UsageError
+from leafkit.space import EmbeddingSpace, TeacherId
+from leafkit.teachers import open_teacher
+from leafkit_eval import judge_retrieval, load_collection
+from leafkit_eval.mteb import MtebModel, describe_model, local_task, named_tasks, run_mteb, write_summary
+from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("default")  # mteb's and sklearn's own
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return open_teacher(tiny.save_teacher(tmp_path_factory.mktemp("mteb") / "teacher"), precision="float32")
+
+
+def model(encoder, folder, *, name="local/small", documents=None):
+    return MtebModel(encoder, describe_model(encoder, name, documents=documents), folder / "cache", documents=documents)
+
+
+def lines(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path.parent
+
+
+def sentences(count, seed=3):
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(tiny.WORDS, random.integers(2, 12))) for _ in range(count)]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    left, right = sentences(40), sentences(40, seed=4)
+    rows = [{"sentence1": a, "sentence2": b, "score": n % 6} for n, (a, b) in enumerate(zip(left, right, strict=True))]
+    return lines(tmp_path / "pairs" / "test.jsonl", rows)
+
+
+@pytest.fixture
+def folders(tmp_path, beir, pairs):
+    """A folder of every form."""
+    texts = sentences(60, seed=5)
+    same = [{"sentence1": a, "sentence2": b, "label": n % 2} for n, (a, b) in enumerate(itertools.pairwise(texts))]
+    labelled = [{"text": text, "label": f"c{n % 3}"} for n, text in enumerate(texts)]
+    lines(tmp_path / "classes" / "train.jsonl", labelled)
+    documents = {f"d{n}": text for n, text in enumerate(texts[:30])}
+    queries = {f"q{n}": text for n, text in enumerate(sentences(8, seed=6))}
+    return [
+        pairs,
+        lines(tmp_path / "same" / "test.jsonl", same),
+        lines(tmp_path / "classes" / "test.jsonl", labelled[:30]),
+        lines(tmp_path / "clusters" / "test.jsonl", labelled),
+        lines(
+            tmp_path / "ranked" / "test.jsonl",
+            [{"query": texts[n], "positive": texts[n + 1 : n + 3], "negative": texts[n + 3 : n + 9]} for n in range(6)],
+        ),
+        beir(documents, queries, {query: {f"d{n}": 1, f"d{n + 9}": 2} for n, query in enumerate(queries)}),
+    ]
+
+
+def test_every_text_task_of_the_mock_run_passes(teacher, tmp_path):
+    done = mteb.mock_run(model(teacher, tmp_path))
+    assert done.all_passed
+    assert sum(isinstance(status, mteb.TaskResult) for _, status in done.items()) >= 25
+
+
+def test_scores_are_those_that_mteb_gives_the_model_without_leafkit(teacher, folders, tmp_path):
+    tasks = [local_task(folder) for folder in folders]
+    ours = run_mteb(model(teacher, tmp_path), tasks, tmp_path / "out")
+    assert [outcome.type for outcome in ours] == [
+        "STS", "PairClassification", "Classification", "Clustering", "Reranking", "Retrieval",
+    ]  # fmt: skip
+    for outcome, folder in zip(ours, folders, strict=True):
+        assert outcome.failure is None
+        plain = mteb.evaluate(
+            teacher.model, [local_task(folder)], cache=None, co2_tracker=False, show_progress_bar=False
+        )
+        assert outcome.score == pytest.approx(plain.task_results[0].get_score(), abs=1e-3), outcome.name
+
+
+def test_a_retrieval_score_is_that_of_our_own_judgement(teacher, folders, tmp_path):
+    (outcome,) = run_mteb(model(teacher, tmp_path), [local_task(folders[-1])], tmp_path / "out")
+    report = judge_retrieval(
+        [load_collection(folders[-1])], teacher=teacher, student=teacher, out=tmp_path / "own", cache=tmp_path / "cache"
+    )
+    assert 0.1 < outcome.score < 0.9
+    assert outcome.score == pytest.approx(report["summary"]["modes"]["teacher"]["ndcg_at_10"], abs=1e-5)
+
+
+def test_texts_without_a_side_get_no_prompt_where_one_kind_has_none(teacher, pairs, tmp_path):
+    asked = model(teacher, tmp_path)
+    (outcome,) = run_mteb(asked, [local_task(pairs)], tmp_path / "out")
+    assert asked.first_encoded == {"document": sentences(40)[0]}  # not "find: ..."
+    left, right = (teacher.encode(sentences(40, seed=seed), "document") for seed in (3, 4))
+    expected = spearmanr([n % 6 for n in range(40)], (left * right).sum(1)).statistic
+    assert outcome.score == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_teacher_may_embed_the_documents(encoder, small, tmp_path):
+    leaf, whole = encoder("leaf", blur=3.0), encoder("whole")
+    meta = ModelMeta.create_empty(overwrites={"name": "local/leaf", "revision": "1"})
+    asked = MtebModel(leaf, meta, tmp_path / "cache", documents=whole)
+    run_mteb(asked, [local_task(small)], tmp_path / "out")
+    assert {kind for kind, _ in leaf.encoded} == {"query"}
+    assert {kind for kind, _ in whole.encoded} == {"document"}
+    assert asked.embedding_report()["documents' encoder"]["embedded"] == 5  # of six, one is empty
+
+    other = encoder("other")
+    other.space = EmbeddingSpace(TeacherId("another", "1"), dim=64, normalized=True)
+    with pytest.raises(SpaceMismatch):
+        MtebModel(leaf, meta, tmp_path / "cache", documents=other)
+
+
+def test_what_was_scored_is_kept_and_changed_data_is_scored_anew(teacher, pairs, tmp_path):
+    def run():
+        asked = model(teacher, tmp_path)
+        (outcome,) = run_mteb(asked, [local_task(pairs)], tmp_path / "out")
+        return outcome.score, bool(asked.first_encoded)
+
+    first, encoded = run()
+    assert encoded
+    assert run() == (first, False)
+    rows = [json.loads(line) for line in (pairs / "test.jsonl").read_text().splitlines()]
+    lines(pairs / "test.jsonl", [row | {"score": 5 - row["score"]} for row in rows])
+    again, encoded = run()
+    assert encoded
+    assert again == pytest.approx(-first, abs=1e-6)
+
+
+def test_another_checkpoint_never_gets_the_first_ones_scores(tmp_path, teacher, pairs):
+    other = open_teacher(tiny.save_teacher(tmp_path / "other", normalize=False), precision="float32")
+    next(iter(other.model[0].auto_model.parameters())).data.normal_()
+    other.fingerprint = "teacher-changed"
+    task = local_task(pairs)
+    (first,) = run_mteb(model(teacher, tmp_path), [task], tmp_path / "out")
+    (second,) = run_mteb(model(other, tmp_path), [local_task(pairs)], tmp_path / "out")
+    assert first.score != second.score
+    (again,) = run_mteb(model(teacher, tmp_path), [task], tmp_path / "out")
+    assert again.score == first.score
+    assert len(list((tmp_path / "out" / "results" / "local__small").iterdir())) == 2
+
+
+def test_mteb_reads_what_was_written(teacher, folders, tmp_path):
+    asked = model(teacher, tmp_path, name="us/leaf")
+    outcomes = run_mteb(asked, [local_task(folder) for folder in folders], tmp_path / "out")
+    cache = mteb.ResultCache(tmp_path / "out")
+    for outcome in outcomes:
+        loaded = cache.load_task_result(outcome.name, asked.mteb_model_meta)
+        assert loaded.get_score() == outcome.score
+    meta = json.loads(
+        (tmp_path / "out/results/us__leaf" / asked.mteb_model_meta.revision / "model_meta.json").read_bytes()
+    )
+    assert (meta["name"], meta["embed_dim"], meta["use_instructions"]) == ("us/leaf", 32, True)
+    assert meta["n_embedding_parameters"] == (7 + len(tiny.WORDS)) * 32
+
+
+def test_a_failing_task_leaves_the_others_their_scores(teacher, pairs, tmp_path):
+    asked = model(teacher, tmp_path)
+    outcomes = run_mteb(asked, [*named_tasks(["STS12"]), local_task(pairs)], tmp_path / "out")
+    assert outcomes[0].score is None
+    assert "hub" in outcomes[0].failure.lower()
+    assert outcomes[1].failure is None
+    summary = write_summary(asked, outcomes, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "mteb.json").read_bytes()) == summary
+    assert summary["means"] == {"STS": {"tasks": 1, "score": outcomes[1].score}}
+
+
+def test_folders_that_are_no_task_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        local_task(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="splits found: dev"):
+        local_task(lines(tmp_path / "dev" / "dev.jsonl", [{"text": "a", "label": "b"}]))
+    with pytest.raises(InputError, match=r"test.jsonl:1: has the fields a"):
+        local_task(lines(tmp_path / "fields" / "test.jsonl", [{"a": 1}]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"text": "a", "label": "b"}, None], "is no JSON object"),
+        ([{"sentence1": "a", "sentence2": "b", "label": label} for label in (0, 2)], "label is 2, expected 0 or 1"),
+        ([{"sentence1": "a", "sentence2": "b", "score": score} for score in (0, "high")], "score is 'high'"),
+        ([{"text": "a", "label": "b"}, {"label": "b"}], "text is None"),
+        ([{"query": "a", "positive": ["b"], "negative": texts} for texts in (["c"], "c")], "negative is 'c'"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, rows, message):
+    task = local_task(lines(tmp_path / "broken" / "test.jsonl", rows))
+    with pytest.raises(InputError, match=rf"test.jsonl:2: {message}"):
+        task.load_data()
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(UsageError, match="Nope"):
+        named_tasks(["Nope"])
+    with pytest.raises(UsageError, match="Nope"):
+        named_tasks(benchmark="Nope")
+    assert [task.metadata.name for task in named_tasks(["STS12", "SciFact"])] == ["STS12", "SciFact"]

@@ -6,11 +6,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leafkit.errors import UsageError
+from leafkit.errors import LeafkitError, UsageError
+
+if TYPE_CHECKING:
+    from leafkit_eval import Collection
 
 app = typer.Typer(help="Judge a leaf beside its teacher.", no_args_is_help=True)
 
@@ -22,10 +25,15 @@ def _group() -> None:
 
 @app.command("retrieval")
 def retrieval(
-    data: Annotated[list[Path], typer.Option(help="BEIR folder (corpus, queries, qrels); once a collection.")],
     teacher: Annotated[str, typer.Option(help="Hub name or folder of the teacher.")],
     student: Annotated[Path, typer.Option(help="Leaf made by `leafkit distill`.")],
     out: Annotated[Path, typer.Option(help="Folder of report.json, report.html and the runs.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="BEIR folder (corpus, queries, qrels); once a collection.")
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="Data sets of BEIR's from the hub, with commas between: scifact,nfcorpus.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which judgements: qrels/SPLIT.tsv.")] = "test",
     cache: Annotated[
         Path | None, typer.Option(help="Folder of vectors to share between reports; OUT/cache if not given.")
@@ -35,7 +43,8 @@ def retrieval(
 ) -> None:
     """Judge teacher, leaf on both sides, and leaf with the teacher's documents: nDCG@10, recall@100, MRR@10.
 
-    Vectors are kept: run it again to go on. With --cache a report of another leaf costs its own vectors only.
+    Vectors are kept: run it again to go on. With --cache a report of another leaf costs its own vectors only. What
+    cannot be read is named at the end, the others are judged, and the exit code is its error's.
 
     Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
     """
@@ -45,10 +54,12 @@ def retrieval(
     from leafkit.training.log import LOG
 
     require_packages("pytrec_eval", "jinja2", *(["bm25s", "Stemmer"] if bm25 else []), extra="judge")
-    from leafkit_eval import judge_retrieval, load_collection, write_report
+    from leafkit_eval import judge_retrieval, write_report
 
     _require_free(out, student.name)
-    collections = [load_collection(folder, split=split) for folder in data]
+    collections, failures = _load(
+        data or [], [name.strip() for name in (datasets or "").split(",") if name.strip()], split
+    )
     leaf = open_student(student)
     whole = open_encoder(teacher, leaf.space, whose=str(student), rotation=student_rotation(student))
     with progress_bar() as on_progress:
@@ -75,6 +86,35 @@ def retrieval(
         for name, count in shared.items():
             say(f"{name}: {count} query ids are document ids too; such a hit of a query is dropped, as BEIR does")
     say(f"report: {files.html} and {files.json}")
+    for failure in failures:
+        say(f"not judged: {failure}")
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+def _load(folders: list[Path], names: list[str], split: str) -> tuple[list[Collection], list[LeafkitError]]:
+    """Read what can be read; an error is the last word only where nothing is left to judge."""
+    from leafkit.cli.console import require_packages
+    from leafkit_eval import load_collection
+
+    collections: list[Collection] = []
+    failures: list[LeafkitError] = []
+    if names:
+        require_packages("mteb", extra="eval")
+    sources: list[Path | str] = [*folders, *names]
+    for source in sources:
+        try:
+            if isinstance(source, Path):
+                collections.append(load_collection(source, split=split))
+            else:
+                from leafkit_eval.mteb import hub_collection  # 9 s
+
+                collections.append(hub_collection(source))
+        except LeafkitError as exc:
+            failures.append(exc)
+    if failures and not collections:
+        raise failures[0]
+    return collections, failures
 
 
 def _require_free(out: Path, student: str) -> None:

@@ -83,6 +83,11 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     (tmp_path / "report" / "runs" / "gone.test.teacher.trec").write_text("of an earlier report")
     leafkit("eval", "retrieval", *judged)
     assert not (tmp_path / "report" / "runs" / "gone.test.teacher.trec").exists()
+    _, said = leafkit("eval", "retrieval", *judged, "--data", tmp_path / "nowhere", "--datasets", "nope", code=3)
+    assert "not judged: " in said
+    assert "no BEIR folder" in said
+    assert "there is no data set 'nope'" in said
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["collections"] == 1
     leaf.rename(tmp_path / "other")
     another = (
         "--data",

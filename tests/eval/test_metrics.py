@@ -1,11 +1,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from leafkit.errors import InputError
+from leafkit_eval import load_collection
 from leafkit_eval.metrics import METRICS, measure, rank
 
 
@@ -118,3 +120,23 @@ MISFITS = [
 def test_what_cannot_be_measured_is_named(qrels, run, message):
     with pytest.raises(InputError, match=message):
         measure(qrels, run)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scores_are_beirs_own(data):
+    """beir rounds to five digits, and averages over the queries of the run: here all are answered."""
+    evaluation = pytest.importorskip("beir.retrieval.evaluation", reason="beir is not installed (extra: eval)")
+    random = np.random.default_rng(0)
+    collection = load_collection(data / "retrieval" / "covid-faq")
+    ids = [row.id for row in collection.documents]
+    run = {}
+    for query in collection.qrels:
+        best = random.permutation(len(ids))[:100]
+        run[query] = {ids[row]: float(score) for row, score in zip(best, random.integers(0, 40, 100), strict=True)}
+        run[query][query] = 99.0  # a document of the query's id: beir drops it
+    kept = {query: {name: score for name, score in hits.items() if name != query} for query, hits in run.items()}
+    ndcg, _, recall, _ = evaluation.EvaluateRetrieval.evaluate(dict(collection.qrels), run, [10, 100])
+    means = measure(collection.qrels, kept).means
+    assert means["ndcg_at_10"] == pytest.approx(ndcg["NDCG@10"], abs=5.1e-6)
+    assert means["recall_at_100"] == pytest.approx(recall["Recall@100"], abs=5.1e-6)
+    assert 0.01 < means["ndcg_at_10"] < 0.5

@@ -10,11 +10,20 @@ import mteb
 from mteb.models.model_meta import ModelMeta
 from scipy.stats import spearmanr
 
-from leafkit.errors import InputError, SpaceMismatch, UsageError
+from leafkit.errors import InputError, SpaceMismatch, TeacherError, UsageError
 from leafkit.space import EmbeddingSpace, TeacherId
 from leafkit.teachers import open_teacher
 from leafkit_eval import judge_retrieval, load_collection
-from leafkit_eval.mteb import MtebModel, describe_model, local_task, named_tasks, run_mteb, write_summary
+from leafkit_eval.mteb import (
+    MtebModel,
+    describe_model,
+    hub_collection,
+    local_task,
+    named_tasks,
+    run_mteb,
+    task_collection,
+    write_summary,
+)
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("default")  # mteb's and sklearn's own
@@ -207,3 +216,19 @@ def test_unknown_names_are_refused():
     with pytest.raises(UsageError, match="Nope"):
         named_tasks(benchmark="Nope")
     assert [task.metadata.name for task in named_tasks(["STS12", "SciFact"])] == ["STS12", "SciFact"]
+
+
+def test_a_tasks_collection_is_that_of_its_folder(small):
+    ours, folders = task_collection(local_task(small), name="small"), load_collection(small)
+    assert (ours.qrels, ours.split, ours.empty_documents) == (folders.qrels, "test", 1)
+    for own, read in ((ours.documents, folders.documents), (ours.queries, folders.queries)):
+        assert [(row.id, row.kind, row.text) for row in own] == [(row.id, row.kind, row.text) for row in read]
+
+
+def test_data_sets_of_the_hub_are_known_by_name_and_refused_offline():
+    with pytest.raises(UsageError, match="there is no data set 'nope': expected one of arguana, "):
+        hub_collection("nope")
+    with pytest.raises(UsageError, match="STS12 is STS in mteb"):
+        hub_collection("STS12")
+    with pytest.raises(TeacherError, match="data set scifact: .* Give a folder"):
+        hub_collection("scifact")

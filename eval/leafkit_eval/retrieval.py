@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.errors import UsageError
-from leafkit.io.atomic import write_file
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import Kind
 from leafkit.teachers import Teacher
@@ -23,11 +22,13 @@ from leafkit.training import RunLog
 from leafkit_eval import statistics
 from leafkit_eval.bm25 import K1, B, bm25_run
 from leafkit_eval.collections import Collection
-from leafkit_eval.metrics import METRICS, Measures, Run, measure, rank
+from leafkit_eval.metrics import METRICS, Measures, Run, measure
+from leafkit_eval.runs import RunFolder
 from leafkit_eval.search import DEPTH, search_run
+from leafkit_eval.sweep import Setting, Swept, cut, settings, sweep_rows
 from leafkit_eval.vectors import Vectors, open_vectors
 
-FORMAT, VERSION = "leafkit.report", 1
+FORMAT, VERSION = "leafkit.report", 2
 Mode = Literal["bm25", "teacher", "symmetric", "asymmetric"]
 # Who embeds queries and who documents.
 SIDES: dict[Mode, tuple[str, str]] = {
@@ -47,6 +48,8 @@ def judge_retrieval(
     cache: str | Path | None = None,
     bm25: bool = False,
     drop_self: bool = True,
+    dims: Sequence[int] = (),
+    precisions: Sequence[str] = (),
     teacher_name: str | None = None,
     student_name: str = "student",
     training: RunLog | None = None,
@@ -69,6 +72,8 @@ def judge_retrieval(
         bm25: judge BM25 too.
         drop_self: leave the document out that has the query's own id, as BEIR does. Turn it off where queries and
             documents are numbered each for itself and equal ids mean nothing; the report counts them.
+        dims: widths to judge the modes at too, from the same vectors (the space's own if not given).
+        precisions: of the documents, to judge the modes at too (``search.PRECISIONS``; float32 if not given).
         teacher_name: what the report calls the teacher; its space's name if not given.
         student_name: what the report calls the student (its space names the teacher only).
         training: the log of the student's training, whose curves the report shows.
@@ -80,20 +85,21 @@ def judge_retrieval(
 
     Raises:
         SpaceMismatch: the student is of another space.
-        UsageError: no collection, or one twice.
+        UsageError: no collection, or one twice; or a width or precision that there is not.
     """
     teacher.space.require_compatible(student.space, ours="the teacher", theirs="the student")
     _require_distinct(collections)
+    narrower = settings(dims, precisions, teacher.space.dim)
     out = Path(out)
     vectors = open_vectors({"teacher": teacher, "student": student}, Path(cache) if cache else out / "cache")
-    judged = []
+    runs, judged = RunFolder(out / "runs"), []
     for number, collection in enumerate(collections):
         for side in vectors.values():
             side.embed([*collection.queries, *collection.findable], collection.name, on_progress)
         on_progress(Progress(f"search {collection.name}", number, len(collections)))
-        judged.append(_judge(collection, vectors, bm25=bm25, drop_self=drop_self, runs=out / "runs"))
+        judged.append(_judge(collection, vectors, narrower, bm25=bm25, drop_self=drop_self, runs=runs))
         on_progress(Progress(f"search {collection.name}", number + 1, len(collections)))
-    _forget_other_runs(out / "runs", judged)
+    runs.forget_others()
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -103,6 +109,7 @@ def judge_retrieval(
         "student": _described(student, student_name),
         "summary": _summary(judged),
         "results": [row for each in judged for row in _rows(each, teacher.space.dim)],
+        "sweep": sweep_rows([each.swept for each in judged]) if narrower else [],
         "alignment": [_alignment_row(each) for each in judged],
         "embedding": {role: side.report() for role, side in vectors.items()},
         "settings": _settings(bm25, drop_self),
@@ -121,6 +128,7 @@ class _Judged:
     measures: dict[Mode, Measures]
     means: dict[Mode, NDArray[np.float64]]  # bootstrap samples of the mean nDCG@10, paired between modes
     cosines: dict[Kind, NDArray[np.float64]]
+    swept: Swept
 
     def share(self, mode: Mode) -> float | None:
         """Share of the teacher's nDCG@10, None where the teacher has none."""
@@ -131,7 +139,15 @@ class _Judged:
         return statistics.ratio(self.means[mode], self.means["teacher"])
 
 
-def _judge(collection: Collection, vectors: dict[str, Vectors], *, bm25: bool, drop_self: bool, runs: Path) -> _Judged:
+def _judge(
+    collection: Collection,
+    vectors: dict[str, Vectors],
+    narrower: Sequence[Setting],
+    *,
+    bm25: bool,
+    drop_self: bool,
+    runs: RunFolder,
+) -> _Judged:
     asked, answers = [row.text for row in collection.queries], [row.text for row in collection.findable]
     queries = {role: side.of(asked, "query") for role, side in vectors.items()}
     documents = {role: side.of(answers, "document") for role, side in vectors.items()}
@@ -141,20 +157,75 @@ def _judge(collection: Collection, vectors: dict[str, Vectors], *, bm25: bool, d
     for mode, (asker, answerer) in SIDES.items():
         found[mode] = search_run(queries[asker], documents[answerer], document_ids, query_ids, drop_self=drop_self)
     measures = {mode: measure(collection.qrels, run) for mode, run in found.items()}
+    stem = f"{collection.name}.{collection.split}"
     for mode, run in found.items():
-        _save_run(runs / _stem(collection, mode), run, measures[mode])
+        runs.save(f"{stem}.{mode}", run, measures[mode])
     samples = statistics.bootstrap_means(
         np.stack([each.per_query["ndcg_at_10"] for each in measures.values()]),
         salt=f"{collection.name}/{collection.split}",
     )
+    means = dict(zip(measures, samples.T, strict=True))
     return _Judged(
         collection,
         measures,
-        means=dict(zip(measures, samples.T, strict=True)),
+        means=means,
         cosines={
             "query": _cosines(queries["student"], queries["teacher"]),
             "document": _cosines(documents["student"], documents["teacher"]),
         },
+        swept=_sweep(
+            collection,
+            queries,
+            documents,
+            narrower,
+            measures,
+            means,
+            normalized=vectors["teacher"].space.normalized,
+            drop_self=drop_self,
+            runs=runs,
+        ),
+    )
+
+
+def _sweep(
+    collection: Collection,
+    queries: dict[str, NDArray[np.float32]],
+    documents: dict[str, NDArray[np.float32]],
+    narrower: Sequence[Setting],
+    measures: Mapping[Mode, Measures],
+    means: Mapping[Mode, NDArray[np.float64]],
+    *,
+    normalized: bool,
+    drop_self: bool,
+    runs: RunFolder,
+) -> Swept:
+    """Judge every mode at every setting; rankings are kept to the tenth document, which nDCG@10 is made from."""
+    document_ids, query_ids = [row.id for row in collection.findable], [row.id for row in collection.queries]
+    found: dict[tuple[str, Setting], NDArray[np.float64]] = {}
+    stem = f"{collection.name}.{collection.split}"
+    for setting in narrower:
+        asked, answers = (
+            {role: cut(rows, setting.dim, normalized=normalized) for role, rows in side.items()}
+            for side in (queries, documents)
+        )
+        for mode, (asker, answerer) in SIDES.items():
+            run = search_run(
+                asked[asker], answers[answerer], document_ids, query_ids, depth=10, drop_self=drop_self,
+                precision=setting.precision,
+            )  # fmt: skip
+            found[mode, setting] = measure(collection.qrels, run).per_query["ndcg_at_10"]
+            runs.save_packed(f"{stem}.{mode}.{setting}", run)
+    samples = (
+        statistics.bootstrap_means(np.stack([*found.values()]), salt=f"{collection.name}/{collection.split}")
+        if found
+        else np.empty((0, 0))
+    )
+    return Swept(
+        collection.name,
+        full={mode: measures[mode].means["ndcg_at_10"] for mode in SIDES},
+        full_samples={mode: means[mode] for mode in SIDES},
+        means={key: float(values.mean()) for key, values in found.items()},
+        samples=dict(zip(found, samples.T, strict=True)),
     )
 
 
@@ -221,33 +292,6 @@ def _mean_cosines(cosines: dict[Kind, NDArray[np.float64]]) -> dict[str, float |
     """Mean over queries, over documents, and over all texts of both."""
     groups = {"queries": cosines["query"], "documents": cosines["document"], "all": np.concatenate([*cosines.values()])}
     return {name: float(np.nanmean(values)) if np.isfinite(values).any() else None for name, values in groups.items()}
-
-
-def _stem(collection: Collection, mode: Mode) -> str:
-    return f"{collection.name}.{collection.split}.{mode}"
-
-
-def _forget_other_runs(folder: Path, judged: Sequence[_Judged]) -> None:
-    """Rankings of an earlier report, of collections or modes that this one has not, would pass for its own."""
-    own = {_stem(each.collection, mode) for each in judged for mode in each.measures}
-    for path in [*folder.glob("*.trec"), *folder.glob("*.tsv")]:
-        if path.stem not in own:
-            path.unlink()
-
-
-def _save_run(stem: Path, run: Run, measures: Measures) -> None:
-    """Keep what every figure can be made from again."""
-    lines = []
-    for query in run:
-        for place, document in enumerate(rank(run[query], query), start=1):
-            lines.append(
-                f"{query}\tQ0\t{document}\t{place}\t{run[query][document]:.9g}\tleafkit\n"
-            )  # 9 digits: a float32
-    write_file(stem.with_name(stem.name + ".trec"), "".join(lines).encode())
-    rows = ["\t".join(("query-id", *METRICS)) + "\n"]
-    for place, query in enumerate(measures.query_ids):
-        rows.append("\t".join((query, *(f"{measures.per_query[name][place]:.6f}" for name in METRICS))) + "\n")
-    write_file(stem.with_name(stem.name + ".tsv"), "".join(rows).encode())
 
 
 def _require_distinct(collections: Sequence[Collection]) -> None:

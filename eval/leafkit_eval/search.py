@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.errors import ShapeMismatch
-from leafkit.ops import search_topk
+from leafkit.ops import TopK, pack_documents, search_topk
 
 DEPTH = 100  # recall@100 is the deepest metric
+Precision = Literal["float32", "bfloat16", "int8", "binary", "binary+rescore"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def search_run(
@@ -21,6 +24,7 @@ def search_run(
     *,
     depth: int = DEPTH,
     drop_self: bool = True,
+    precision: Precision = "float32",
 ) -> dict[str, dict[str, float]]:
     """Search all documents for every query.
 
@@ -31,6 +35,8 @@ def search_run(
         query_ids: Q ids, all different.
         depth: results kept for a query, at most.
         drop_self: leave out the document that has the query's own id, for that query only, as BEIR does.
+        precision: of the documents, packed as an index packs them; ``binary+rescore`` scores the best of the bits again
+            from float32.
 
     Returns:
         Query id to document id to inner product, best first. Of equal scores the larger id comes first, also at the
@@ -44,7 +50,7 @@ def search_run(
     order = descending(document_ids)
     ids = [document_ids[row] for row in order]
     rows_in_order = document_vectors if _is_in_order(order) else document_vectors[order]
-    found = search_topk(query_vectors, rows_in_order, depth + 1 if drop_self else depth)
+    found = _search(query_vectors, rows_in_order, depth + 1 if drop_self else depth, precision)
     run: dict[str, dict[str, float]] = {}
     for query, scores, rows in zip(query_ids, found.scores, found.rows, strict=True):
         hits = {ids[row]: float(score) for row, score in zip(rows, scores, strict=True)}
@@ -52,6 +58,14 @@ def search_run(
             hits.pop(query, None)
         run[query] = dict(list(hits.items())[:depth])
     return run
+
+
+def _search(queries: NDArray[np.float32], documents: NDArray[np.float32], k: int, precision: Precision) -> TopK:
+    if precision == "float32":
+        return search_topk(queries, documents, k)
+    if precision == "binary+rescore":
+        return search_topk(queries, pack_documents(documents, "binary"), k, rescore=documents)
+    return search_topk(queries, pack_documents(documents, precision), k)
 
 
 def descending(ids: Sequence[str]) -> NDArray[np.int64]:

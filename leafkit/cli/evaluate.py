@@ -38,6 +38,14 @@ def retrieval(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of vectors to share between reports; OUT/cache if not given.")
     ] = None,
+    dims: Annotated[
+        str | None,
+        typer.Option(help="Widths to judge at too, from the same vectors, with commas between: 512,256,128."),
+    ] = None,
+    precisions: Annotated[
+        str | None,
+        typer.Option(help="Precisions to judge at too: float32,bfloat16,int8,binary,binary+rescore."),
+    ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Judge BM25 too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, for machines.")] = False,
 ) -> None:
@@ -57,9 +65,7 @@ def retrieval(
     from leafkit_eval import judge_retrieval, write_report
 
     _require_free(out, student.name)
-    collections, failures = _load(
-        data or [], [name.strip() for name in (datasets or "").split(",") if name.strip()], split
-    )
+    collections, failures = _load(data or [], _names(datasets), split)
     leaf = open_student(student)
     whole = open_encoder(teacher, leaf.space, whose=str(student), rotation=student_rotation(student))
     with progress_bar() as on_progress:
@@ -70,6 +76,8 @@ def retrieval(
             out=out,
             cache=cache,
             bm25=bm25,
+            dims=_widths(dims),
+            precisions=_names(precisions),
             student_name=student.name,
             training=RunLog.read(student) if (student / LOG).is_file() else None,
             command=shlex.join(["leafkit", *sys.argv[1:]]),
@@ -115,6 +123,17 @@ def _load(folders: list[Path], names: list[str], split: str) -> tuple[list[Colle
     if failures and not collections:
         raise failures[0]
     return collections, failures
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _widths(text: str | None) -> list[int]:
+    try:
+        return [int(name) for name in _names(text)]
+    except ValueError as exc:
+        raise UsageError(f"--dims {text!r}: expected whole numbers with commas between") from exc
 
 
 def _require_free(out: Path, student: str) -> None:

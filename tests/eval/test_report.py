@@ -44,7 +44,7 @@ def test_report_json_fits_its_schema(result, tmp_path):
     validator.check_schema(schema())
     written = json.loads(write_report(result, tmp_path).json.read_text())
     assert list(validator.iter_errors(written)) == []
-    for broken in ({**written, "version": 2}, {**written, "new": 1}, {**written, "results": [{"mode": "teacher"}]}):
+    for broken in ({**written, "version": 1}, {**written, "new": 1}, {**written, "results": [{"mode": "teacher"}]}):
         assert list(validator.iter_errors(broken))
 
 

@@ -32,11 +32,20 @@ def render_page(report: dict[str, Any]) -> str:
         report=report,
         headline=headline(report),
         groups=by_dataset(report["results"]),
+        settings=by_setting(report["sweep"]),
         mode_words=MODE_WORDS,
         mode_notes=MODE_NOTES,
         plots=plots(report),
         curves=_curves(report),
     )
+
+
+def by_setting(sweep: list[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
+    """Gather the rows of each width and precision by mode, in order."""
+    settings: dict[tuple[int, str], dict[str, dict[str, Any]]] = {}
+    for row in sweep:
+        settings.setdefault((row["dim"], row["precision"]), {})[row["mode"]] = row
+    return list(settings.values())
 
 
 def _curves(report: dict[str, Any]) -> str | None:

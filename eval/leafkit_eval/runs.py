@@ -1,0 +1,48 @@
+"""RunFolder: a report's rankings on disk, as trec_eval reads them; every figure can be made from them again."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from leafkit.io.atomic import write_file
+from leafkit_eval.metrics import METRICS, Measures, Run, rank
+
+
+class RunFolder:
+    """Writes rankings, and in the end removes those of an earlier report, which would pass for its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written: set[str] = set()
+
+    def save(self, stem: str, run: Run, measures: Measures) -> None:
+        """Write a run, STEM.trec, and each query's metrics, STEM.tsv."""
+        self._write(f"{stem}.trec", _trec(run).encode())
+        rows = ["\t".join(("query-id", *METRICS)) + "\n"]
+        for place, query in enumerate(measures.query_ids):
+            rows.append("\t".join((query, *(f"{measures.per_query[name][place]:.6f}" for name in METRICS))) + "\n")
+        self._write(f"{stem}.tsv", "".join(rows).encode())
+
+    def save_packed(self, stem: str, run: Run) -> None:
+        """Write a run alone, STEM.trec.gz: one of many."""
+        self._write(f"{stem}.trec.gz", gzip.compress(_trec(run).encode(), mtime=0))
+
+    def forget_others(self) -> None:
+        """Remove rankings that were not written by this report: of other collections, modes or settings."""
+        for path in [*self._folder.glob("*.trec"), *self._folder.glob("*.tsv"), *self._folder.glob("*.trec.gz")]:
+            if path.name not in self._written:
+                path.unlink()
+
+    def _write(self, name: str, content: bytes) -> None:
+        write_file(self._folder / name, content)
+        self._written.add(name)
+
+
+def _trec(run: Run) -> str:
+    lines = []
+    for query in run:
+        for place, document in enumerate(rank(run[query], query), start=1):
+            score = f"{run[query][document]:.9g}"  # 9 digits: a float32
+            lines.append(f"{query}\tQ0\t{document}\t{place}\t{score}\tleafkit\n")
+    return "".join(lines)

@@ -22,12 +22,14 @@ from leafkit.training import RunLog
 from leafkit_eval import statistics
 from leafkit_eval.bm25 import K1, B, bm25_run
 from leafkit_eval.collections import Collection
+from leafkit_eval.comparisons import Scored, compare
 from leafkit_eval.metrics import METRICS, Measures, Run, measure
 from leafkit_eval.runs import RunFolder
 from leafkit_eval.search import DEPTH, search_run
 from leafkit_eval.sweep import Setting, Swept, cut, settings, sweep_rows
 from leafkit_eval.vectors import Vectors, open_vectors
 
+MARGIN = 0.05  # of another system's score
 FORMAT, VERSION = "leafkit.report", 2
 Mode = Literal["bm25", "teacher", "symmetric", "asymmetric"]
 # Who embeds queries and who documents.
@@ -50,6 +52,7 @@ def judge_retrieval(
     drop_self: bool = True,
     dims: Sequence[int] = (),
     precisions: Sequence[str] = (),
+    margin: float = MARGIN,
     teacher_name: str | None = None,
     student_name: str = "student",
     training: RunLog | None = None,
@@ -74,6 +77,7 @@ def judge_retrieval(
             documents are numbered each for itself and equal ids mean nothing; the report counts them.
         dims: widths to judge the modes at too, from the same vectors (the space's own if not given).
         precisions: of the documents, to judge the modes at too (``search.PRECISIONS``; float32 if not given).
+        margin: share of another system's score that a system may be worse by and pass as no worse.
         teacher_name: what the report calls the teacher; its space's name if not given.
         student_name: what the report calls the student (its space names the teacher only).
         training: the log of the student's training, whose curves the report shows.
@@ -85,10 +89,12 @@ def judge_retrieval(
 
     Raises:
         SpaceMismatch: the student is of another space.
-        UsageError: no collection, or one twice; or a width or precision that there is not.
+        UsageError: no collection, or one twice; a width or precision that there is not; or a margin that is no share.
     """
     teacher.space.require_compatible(student.space, ours="the teacher", theirs="the student")
     _require_distinct(collections)
+    if not 0 <= margin < 1:
+        raise UsageError(f"margin {margin}: expected a share from 0 up to 1, as 0.05")
     narrower = settings(dims, precisions, teacher.space.dim)
     out = Path(out)
     vectors = open_vectors({"teacher": teacher, "student": student}, Path(cache) if cache else out / "cache")
@@ -109,10 +115,11 @@ def judge_retrieval(
         "student": _described(student, student_name),
         "summary": _summary(judged),
         "results": [row for each in judged for row in _rows(each, teacher.space.dim)],
+        "comparisons": compare([each.scored for each in judged], margin=margin),
         "sweep": sweep_rows([each.swept for each in judged]) if narrower else [],
         "alignment": [_alignment_row(each) for each in judged],
         "embedding": {role: side.report() for role, side in vectors.items()},
-        "settings": _settings(bm25, drop_self),
+        "settings": _settings(bm25, drop_self, margin),
         "made_with": _made_with(command),
         "training": None if training is None else training.to_json(),
         "extra_tables": [],
@@ -129,6 +136,14 @@ class _Judged:
     means: dict[Mode, NDArray[np.float64]]  # bootstrap samples of the mean nDCG@10, paired between modes
     cosines: dict[Kind, NDArray[np.float64]]
     swept: Swept
+
+    @property
+    def scored(self) -> Scored:
+        per_query: dict[str, NDArray[np.float64]] = {
+            mode: measures.per_query["ndcg_at_10"] for mode, measures in self.measures.items()
+        }
+        samples: dict[str, NDArray[np.float64]] = {mode: self.means[mode] for mode in self.means}
+        return Scored(self.collection.name, self.collection.split, per_query, samples)
 
     def share(self, mode: Mode) -> float | None:
         """Share of the teacher's nDCG@10, None where the teacher has none."""
@@ -316,11 +331,13 @@ def _described(encoder: Teacher, name: str) -> dict[str, Any]:
     }
 
 
-def _settings(bm25: bool, drop_self: bool) -> dict[str, Any]:
+def _settings(bm25: bool, drop_self: bool, margin: float) -> dict[str, Any]:
     return {
         "depth": DEPTH,
         "self_hits": "dropped" if drop_self else "kept",
         "bootstrap": {"samples": statistics.SAMPLES, "seed": statistics.SEED, "level": statistics.LEVEL},
+        "randomization": {"samples": statistics.FLIPS, "seed": statistics.SEED},
+        "margin": margin,
         "bm25": {"method": "lucene", "k1": K1, "b": B, "stemmer": "english", "stopwords": "en"} if bm25 else None,
     }
 

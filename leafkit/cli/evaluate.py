@@ -46,6 +46,9 @@ def retrieval(
         str | None,
         typer.Option(help="Precisions to judge at too: float32,bfloat16,int8,binary,binary+rescore."),
     ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Share of the teacher's score that a leaf may lose and pass as no worse.")
+    ] = 0.05,
     bm25: Annotated[bool, typer.Option("--bm25", help="Judge BM25 too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, for machines.")] = False,
 ) -> None:
@@ -78,6 +81,7 @@ def retrieval(
             bm25=bm25,
             dims=_widths(dims),
             precisions=_names(precisions),
+            margin=margin,
             student_name=student.name,
             training=RunLog.read(student) if (student / LOG).is_file() else None,
             command=shlex.join(["leafkit", *sys.argv[1:]]),

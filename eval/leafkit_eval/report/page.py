@@ -10,7 +10,7 @@ from leafkit.errors import MissingExtra
 from leafkit.training import RunLog
 from leafkit_eval.report.curves import draw_curves
 from leafkit_eval.report.plots import by_dataset, plots
-from leafkit_eval.report.words import MODE_NOTES, MODE_WORDS, count, figure, percent
+from leafkit_eval.report.words import MODE_NOTES, MODE_WORDS, count, figure, p_words, percent
 
 
 def render_page(report: dict[str, Any]) -> str:
@@ -32,6 +32,8 @@ def render_page(report: dict[str, Any]) -> str:
         report=report,
         headline=headline(report),
         groups=by_dataset(report["results"]),
+        compared=by_dataset(report["comparisons"]),
+        p_words=p_words,
         settings=by_setting(report["sweep"]),
         mode_words=MODE_WORDS,
         mode_notes=MODE_NOTES,

@@ -26,6 +26,11 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def p_words(p: float) -> str:
+    """Write a p value, three digits after the point."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def count(value: object) -> str:
     """Write a number for reading, thousands apart, fractions to three digits; leave other things as they are."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from leafkit.errors import UsageError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import Kind
+from leafkit.store.store import TextLike
 from leafkit.teachers import Teacher
 from leafkit.training import RunLog
 from leafkit_eval import statistics
+from leafkit_eval.alignment import Aligned, cosine_report, cosines, hubness, overlap, rank_correlation
 from leafkit_eval.bm25 import K1, B, bm25_run
 from leafkit_eval.collections import Collection
 from leafkit_eval.comparisons import Scored, compare
@@ -118,6 +120,7 @@ def judge_retrieval(
         "comparisons": compare([each.scored for each in judged], margin=margin),
         "sweep": sweep_rows([each.swept for each in judged]) if narrower else [],
         "alignment": [_alignment_row(each) for each in judged],
+        "cosines": cosine_report([part for each in judged for part in each.aligned]),
         "embedding": {role: side.report() for role, side in vectors.items()},
         "settings": _settings(bm25, drop_self, margin),
         "made_with": _made_with(command),
@@ -136,6 +139,7 @@ class _Judged:
     means: dict[Mode, NDArray[np.float64]]  # bootstrap samples of the mean nDCG@10, paired between modes
     cosines: dict[Kind, NDArray[np.float64]]
     swept: Swept
+    neighbours: dict[str, dict[str, float | None]]
 
     @property
     def scored(self) -> Scored:
@@ -144,6 +148,11 @@ class _Judged:
         }
         samples: dict[str, NDArray[np.float64]] = {mode: self.means[mode] for mode in self.means}
         return Scored(self.collection.name, self.collection.split, per_query, samples)
+
+    @property
+    def aligned(self) -> list[Aligned]:
+        texts: dict[Kind, Sequence[TextLike]] = {"query": self.collection.queries, "document": self.collection.findable}
+        return [Aligned(self.collection.name, kind, texts[kind], values) for kind, values in self.cosines.items()]
 
     def share(self, mode: Mode) -> float | None:
         """Share of the teacher's nDCG@10, None where the teacher has none."""
@@ -185,8 +194,8 @@ def _judge(
         measures,
         means=means,
         cosines={
-            "query": _cosines(queries["student"], queries["teacher"]),
-            "document": _cosines(documents["student"], documents["teacher"]),
+            "query": cosines(queries["student"], queries["teacher"]),
+            "document": cosines(documents["student"], documents["teacher"]),
         },
         swept=_sweep(
             collection,
@@ -199,7 +208,28 @@ def _judge(
             drop_self=drop_self,
             runs=runs,
         ),
+        neighbours=_neighbours(queries, documents, document_ids, query_ids, found),
     )
+
+
+def _neighbours(
+    queries: dict[str, NDArray[np.float32]],
+    documents: dict[str, NDArray[np.float32]],
+    document_ids: Sequence[str],
+    query_ids: Sequence[str],
+    found: Mapping[Mode, Run],
+) -> dict[str, dict[str, float | None]]:
+    """What the leaf finds of what the teacher finds, by mode."""
+    teacher, row_of = found["teacher"], {name: row for row, name in enumerate(document_ids)}
+    leaf = {mode: sides for mode, sides in SIDES.items() if mode != "teacher"}
+    return {
+        **{f"overlap_at_{k}": {mode: overlap(found[mode], teacher, k) for mode in leaf} for k in (10, 100)},
+        "rank_correlation": {
+            mode: rank_correlation(queries[asker], documents[answerer], row_of, query_ids, teacher)
+            for mode, (asker, answerer) in leaf.items()
+        },
+        "hubness": {mode: hubness(found[mode], len(document_ids)) for mode in SIDES},
+    }
 
 
 def _sweep(
@@ -244,12 +274,6 @@ def _sweep(
     )
 
 
-def _cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return statistics.ratio(np.einsum("nd,nd->n", a, b), norms)
-
-
 def _rows(judged: _Judged, dim: int) -> list[dict[str, Any]]:
     rows = []
     for mode, measures in judged.measures.items():
@@ -289,23 +313,23 @@ def _summary(judged: Sequence[_Judged]) -> dict[str, Any]:
             "mean_share_interval": statistics.interval(np.mean(samples, axis=0)) if samples else None,
             "share_of_means": means["ndcg_at_10"] / teacher if teacher else None,
         }
-    cosines = {kind: np.concatenate([each.cosines[kind] for each in judged]) for kind in judged[0].cosines}
+    of_kind = {kind: np.concatenate([each.cosines[kind] for each in judged]) for kind in judged[0].cosines}
     return {
         "collections": len(judged),
         "queries": sum(len(each.collection.queries) for each in judged),
         "modes": modes,
-        "mean_cosine_to_teacher": _mean_cosines(cosines),
+        "mean_cosine_to_teacher": _mean_cosines(of_kind),
     }
 
 
 def _alignment_row(judged: _Judged) -> dict[str, Any]:
-    cosines = {f"cosine_{group}": value for group, value in _mean_cosines(judged.cosines).items()}
-    return {"dataset": judged.collection.name, "split": judged.collection.split, **cosines}
+    means = {f"cosine_{group}": value for group, value in _mean_cosines(judged.cosines).items()}
+    return {"dataset": judged.collection.name, "split": judged.collection.split, **means, **judged.neighbours}
 
 
-def _mean_cosines(cosines: dict[Kind, NDArray[np.float64]]) -> dict[str, float | None]:
+def _mean_cosines(of_kind: dict[Kind, NDArray[np.float64]]) -> dict[str, float | None]:
     """Mean over queries, over documents, and over all texts of both."""
-    groups = {"queries": cosines["query"], "documents": cosines["document"], "all": np.concatenate([*cosines.values()])}
+    groups = {"queries": of_kind["query"], "documents": of_kind["document"], "all": np.concatenate([*of_kind.values()])}
     return {name: float(np.nanmean(values)) if np.isfinite(values).any() else None for name, values in groups.items()}
 
 

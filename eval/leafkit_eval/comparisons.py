@@ -27,8 +27,8 @@ class Scored:
 
     name: str
     split: str
-    per_query: Mapping[str, NDArray[np.float64]]
-    samples: Mapping[str, NDArray[np.float64]]
+    per_query: Mapping[Any, NDArray[np.float64]]
+    samples: Mapping[Any, NDArray[np.float64]]
 
 
 def compare(scored: Sequence[Scored], *, margin: float) -> list[dict[str, Any]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,29 +16,22 @@ from numpy.typing import NDArray
 from leafkit.errors import UsageError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import Kind
-from leafkit.store.store import TextLike
 from leafkit.teachers import Teacher
 from leafkit.training import RunLog
 from leafkit_eval import statistics
-from leafkit_eval.alignment import Aligned, cosine_report, cosines, hubness, overlap, rank_correlation
-from leafkit_eval.bm25 import K1, B, bm25_run
+from leafkit_eval.alignment import cosine_report
+from leafkit_eval.bm25 import K1, B
 from leafkit_eval.collections import Collection
-from leafkit_eval.comparisons import Scored, compare
-from leafkit_eval.metrics import METRICS, Measures, Run, measure
+from leafkit_eval.comparisons import compare
+from leafkit_eval.judging import Judged, judge_collection
+from leafkit_eval.metrics import METRICS
 from leafkit_eval.runs import RunFolder
-from leafkit_eval.search import DEPTH, search_run
-from leafkit_eval.sweep import Setting, Swept, cut, settings, sweep_rows
-from leafkit_eval.vectors import Vectors, open_vectors
+from leafkit_eval.search import DEPTH
+from leafkit_eval.sweep import settings, sweep_rows
+from leafkit_eval.vectors import open_vectors
 
 MARGIN = 0.05  # of another system's score
 FORMAT, VERSION = "leafkit.report", 2
-Mode = Literal["bm25", "teacher", "symmetric", "asymmetric"]
-# Who embeds queries and who documents.
-SIDES: dict[Mode, tuple[str, str]] = {
-    "teacher": ("teacher", "teacher"),
-    "symmetric": ("student", "student"),
-    "asymmetric": ("student", "teacher"),
-}
 _PACKAGES = ("leafkit", "numpy", "torch", "sentence-transformers", "transformers", "pytrec-eval-terrier", "bm25s")
 
 
@@ -105,7 +97,7 @@ def judge_retrieval(
         for side in vectors.values():
             side.embed([*collection.queries, *collection.findable], collection.name, on_progress)
         on_progress(Progress(f"search {collection.name}", number, len(collections)))
-        judged.append(_judge(collection, vectors, narrower, bm25=bm25, drop_self=drop_self, runs=runs))
+        judged.append(judge_collection(collection, vectors, narrower, bm25=bm25, drop_self=drop_self, runs=runs))
         on_progress(Progress(f"search {collection.name}", number + 1, len(collections)))
     runs.forget_others()
     return {
@@ -121,6 +113,7 @@ def judge_retrieval(
         "sweep": sweep_rows([each.swept for each in judged]) if narrower else [],
         "alignment": [_alignment_row(each) for each in judged],
         "cosines": cosine_report([part for each in judged for part in each.aligned]),
+        "lost_queries": [query for each in judged for query in each.lost],
         "embedding": {role: side.report() for role, side in vectors.items()},
         "settings": _settings(bm25, drop_self, margin),
         "made_with": _made_with(command),
@@ -130,151 +123,7 @@ def judge_retrieval(
     }
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """One collection: what each mode's run is worth, and cosines between student and teacher, text by text."""
-
-    collection: Collection
-    measures: dict[Mode, Measures]
-    means: dict[Mode, NDArray[np.float64]]  # bootstrap samples of the mean nDCG@10, paired between modes
-    cosines: dict[Kind, NDArray[np.float64]]
-    swept: Swept
-    neighbours: dict[str, dict[str, float | None]]
-
-    @property
-    def scored(self) -> Scored:
-        per_query: dict[str, NDArray[np.float64]] = {
-            mode: measures.per_query["ndcg_at_10"] for mode, measures in self.measures.items()
-        }
-        samples: dict[str, NDArray[np.float64]] = {mode: self.means[mode] for mode in self.means}
-        return Scored(self.collection.name, self.collection.split, per_query, samples)
-
-    @property
-    def aligned(self) -> list[Aligned]:
-        texts: dict[Kind, Sequence[TextLike]] = {"query": self.collection.queries, "document": self.collection.findable}
-        return [Aligned(self.collection.name, kind, texts[kind], values) for kind, values in self.cosines.items()]
-
-    def share(self, mode: Mode) -> float | None:
-        """Share of the teacher's nDCG@10, None where the teacher has none."""
-        teacher = self.measures["teacher"].means["ndcg_at_10"]
-        return self.measures[mode].means["ndcg_at_10"] / teacher if teacher else None
-
-    def share_samples(self, mode: Mode) -> NDArray[np.float64]:
-        return statistics.ratio(self.means[mode], self.means["teacher"])
-
-
-def _judge(
-    collection: Collection,
-    vectors: dict[str, Vectors],
-    narrower: Sequence[Setting],
-    *,
-    bm25: bool,
-    drop_self: bool,
-    runs: RunFolder,
-) -> _Judged:
-    asked, answers = [row.text for row in collection.queries], [row.text for row in collection.findable]
-    queries = {role: side.of(asked, "query") for role, side in vectors.items()}
-    documents = {role: side.of(answers, "document") for role, side in vectors.items()}
-    document_ids = [row.id for row in collection.findable]
-    query_ids = [row.id for row in collection.queries]
-    found: dict[Mode, Run] = {"bm25": bm25_run(collection, drop_self=drop_self)} if bm25 else {}
-    for mode, (asker, answerer) in SIDES.items():
-        found[mode] = search_run(queries[asker], documents[answerer], document_ids, query_ids, drop_self=drop_self)
-    measures = {mode: measure(collection.qrels, run) for mode, run in found.items()}
-    stem = f"{collection.name}.{collection.split}"
-    for mode, run in found.items():
-        runs.save(f"{stem}.{mode}", run, measures[mode])
-    samples = statistics.bootstrap_means(
-        np.stack([each.per_query["ndcg_at_10"] for each in measures.values()]),
-        salt=f"{collection.name}/{collection.split}",
-    )
-    means = dict(zip(measures, samples.T, strict=True))
-    return _Judged(
-        collection,
-        measures,
-        means=means,
-        cosines={
-            "query": cosines(queries["student"], queries["teacher"]),
-            "document": cosines(documents["student"], documents["teacher"]),
-        },
-        swept=_sweep(
-            collection,
-            queries,
-            documents,
-            narrower,
-            measures,
-            means,
-            normalized=vectors["teacher"].space.normalized,
-            drop_self=drop_self,
-            runs=runs,
-        ),
-        neighbours=_neighbours(queries, documents, document_ids, query_ids, found),
-    )
-
-
-def _neighbours(
-    queries: dict[str, NDArray[np.float32]],
-    documents: dict[str, NDArray[np.float32]],
-    document_ids: Sequence[str],
-    query_ids: Sequence[str],
-    found: Mapping[Mode, Run],
-) -> dict[str, dict[str, float | None]]:
-    """What the leaf finds of what the teacher finds, by mode."""
-    teacher, row_of = found["teacher"], {name: row for row, name in enumerate(document_ids)}
-    leaf = {mode: sides for mode, sides in SIDES.items() if mode != "teacher"}
-    return {
-        **{f"overlap_at_{k}": {mode: overlap(found[mode], teacher, k) for mode in leaf} for k in (10, 100)},
-        "rank_correlation": {
-            mode: rank_correlation(queries[asker], documents[answerer], row_of, query_ids, teacher)
-            for mode, (asker, answerer) in leaf.items()
-        },
-        "hubness": {mode: hubness(found[mode], len(document_ids)) for mode in SIDES},
-    }
-
-
-def _sweep(
-    collection: Collection,
-    queries: dict[str, NDArray[np.float32]],
-    documents: dict[str, NDArray[np.float32]],
-    narrower: Sequence[Setting],
-    measures: Mapping[Mode, Measures],
-    means: Mapping[Mode, NDArray[np.float64]],
-    *,
-    normalized: bool,
-    drop_self: bool,
-    runs: RunFolder,
-) -> Swept:
-    """Judge every mode at every setting; rankings are kept to the tenth document, which nDCG@10 is made from."""
-    document_ids, query_ids = [row.id for row in collection.findable], [row.id for row in collection.queries]
-    found: dict[tuple[str, Setting], NDArray[np.float64]] = {}
-    stem = f"{collection.name}.{collection.split}"
-    for setting in narrower:
-        asked, answers = (
-            {role: cut(rows, setting.dim, normalized=normalized) for role, rows in side.items()}
-            for side in (queries, documents)
-        )
-        for mode, (asker, answerer) in SIDES.items():
-            run = search_run(
-                asked[asker], answers[answerer], document_ids, query_ids, depth=10, drop_self=drop_self,
-                precision=setting.precision,
-            )  # fmt: skip
-            found[mode, setting] = measure(collection.qrels, run).per_query["ndcg_at_10"]
-            runs.save_packed(f"{stem}.{mode}.{setting}", run)
-    samples = (
-        statistics.bootstrap_means(np.stack([*found.values()]), salt=f"{collection.name}/{collection.split}")
-        if found
-        else np.empty((0, 0))
-    )
-    return Swept(
-        collection.name,
-        full={mode: measures[mode].means["ndcg_at_10"] for mode in SIDES},
-        full_samples={mode: means[mode] for mode in SIDES},
-        means={key: float(values.mean()) for key, values in found.items()},
-        samples=dict(zip(found, samples.T, strict=True)),
-    )
-
-
-def _rows(judged: _Judged, dim: int) -> list[dict[str, Any]]:
+def _rows(judged: Judged, dim: int) -> list[dict[str, Any]]:
     rows = []
     for mode, measures in judged.measures.items():
         rows.append(
@@ -299,7 +148,7 @@ def _rows(judged: _Judged, dim: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _summary(judged: Sequence[_Judged]) -> dict[str, Any]:
+def _summary(judged: Sequence[Judged]) -> dict[str, Any]:
     teacher = float(np.mean([each.measures["teacher"].means["ndcg_at_10"] for each in judged]))
     comparable = [each for each in judged if each.share("teacher") is not None]
     modes: dict[str, dict[str, Any]] = {}
@@ -322,7 +171,7 @@ def _summary(judged: Sequence[_Judged]) -> dict[str, Any]:
     }
 
 
-def _alignment_row(judged: _Judged) -> dict[str, Any]:
+def _alignment_row(judged: Judged) -> dict[str, Any]:
     means = {f"cosine_{group}": value for group, value in _mean_cosines(judged.cosines).items()}
     return {"dataset": judged.collection.name, "split": judged.collection.split, **means, **judged.neighbours}
 

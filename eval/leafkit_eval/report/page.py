@@ -33,6 +33,7 @@ def render_page(report: dict[str, Any]) -> str:
         headline=headline(report),
         groups=by_dataset(report["results"]),
         compared=by_dataset(report["comparisons"]),
+        lost=by_dataset(report["lost_queries"]),
         p_words=p_words,
         settings=by_setting(report["sweep"]),
         mode_words=MODE_WORDS,

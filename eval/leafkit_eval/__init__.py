@@ -7,6 +7,7 @@ from leafkit_eval.metrics import Measures, Qrels, Run, measure, rank
 from leafkit_eval.report import ReportFiles, write_report
 from leafkit_eval.retrieval import judge_retrieval
 from leafkit_eval.search import search_run
+from leafkit_eval.two_reports import compare_reports
 
 __all__ = [
     "Collection",
@@ -16,6 +17,7 @@ __all__ = [
     "ReportFiles",
     "Run",
     "bm25_run",
+    "compare_reports",
     "judge_retrieval",
     "load_collection",
     "measure",

@@ -26,7 +26,7 @@ def leafkit(*arguments, code=0):
 
 
 COMMANDS = [[], ["info"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"], ["search"],
-            ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["demo"]]  # fmt: skip
+            ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["eval", "compare"], ["demo"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -88,6 +88,9 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     assert "no BEIR folder" in said
     assert "there is no data set 'nope'" in said
     assert json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["collections"] == 1
+    shown, _ = leafkit("eval", "compare", tmp_path / "report", tmp_path / "report")
+    assert shown.splitlines()[1].split()[:2] == ["small", "teacher"]
+    assert shown.splitlines()[1].split()[4] == "+0.0000"
     leaf.rename(tmp_path / "other")
     another = (
         "--data",

@@ -1,0 +1,117 @@
+"""Two reports side by side: the same collections and modes, query by query, from the values that they keep."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leafkit.errors import InputError
+from leafkit_eval import statistics
+from leafkit_eval.metrics import METRICS
+from leafkit_eval.retrieval import FORMAT, VERSION
+
+
+def compare_reports(first: str | Path, second: str | Path, *, metric: str = "ndcg_at_10") -> list[dict[str, Any]]:
+    """Compare what two reports say of the collections and modes that both have.
+
+    Args:
+        first: folder of a report.
+        second: folder of another, on the same judgements.
+        metric: ``ndcg_at_10``, ``recall_at_100`` or ``mrr_at_10``.
+
+    Returns:
+        A row for each mode and collection, and before them one for each mode over all collections (``dataset`` null)
+        where there are several: ``first``, ``second`` (means over the queries), ``difference`` (second less first) with
+        its bootstrap interval, ``p`` of a paired randomisation test and ``p_holm``, corrected for the rows of its kind.
+
+    Raises:
+        InputError: a folder holds no report of this version, the two have nothing in common, or they judge other
+            queries under one name.
+    """
+    folders = [Path(first), Path(second)]
+    keys = [_judged(folder) for folder in folders]
+    shared = [key for key in keys[0] if key in keys[1]]
+    if not shared:
+        raise InputError(f"shares no collection, split and mode with {first}", path=folders[1])
+    values = {key: _paired(folders, key, metric) for key in shared}
+    rows: list[dict[str, Any]] = []
+    for mode in dict.fromkeys(key[2] for key in shared):
+        of_mode = [key for key in shared if key[2] == mode]
+        if len(of_mode) > 1:
+            rows.append(_row(None, mode, [(key, values[key]) for key in of_mode]))
+    over_all = len(rows)
+    rows += [_row(key, key[2], [(key, values[key])]) for key in shared]
+    for part in (rows[:over_all], rows[over_all:]):
+        for row, corrected in zip(part, statistics.holm([row["p"] for row in part]), strict=True):
+            row["p_holm"] = corrected
+    return rows
+
+
+_Key = tuple[str, str, str]  # collection, split, mode
+
+
+def _row(key: _Key | None, mode: str, parts: list[tuple[_Key, NDArray[np.float64]]]) -> dict[str, Any]:
+    means = np.mean([pair.mean(axis=1) for _, pair in parts], axis=0)
+    drawn = np.mean([statistics.bootstrap_means(pair, salt=f"{own[0]}/{own[1]}") for own, pair in parts], axis=0)
+    chance = np.mean(
+        [statistics.flipped_means(pair[1:] - pair[:1], salt=f"{own[0]}/{own[1]}") for own, pair in parts], 0
+    )
+    difference = float(means[1] - means[0])
+    return {
+        "dataset": None if key is None else key[0],
+        "split": None if key is None else key[1],
+        "mode": mode,
+        "collections": len(parts),
+        "first": float(means[0]),
+        "second": float(means[1]),
+        "difference": difference,
+        "difference_interval": statistics.interval(drawn[:, 1] - drawn[:, 0]),
+        "p": statistics.p_value(difference, chance[:, 0]),
+        "p_holm": 1.0,
+    }
+
+
+def _judged(folder: Path) -> list[_Key]:
+    path = folder / "report.json"
+    try:
+        report: Any = json.loads(path.read_bytes())
+    except OSError as exc:
+        raise InputError("holds no report.json: give the folder of a report", path=folder) from exc
+    except ValueError as exc:
+        raise InputError(f"is no JSON: {exc}", path=path) from exc
+    if not isinstance(report, dict) or report.get("format") != FORMAT or report.get("version") != VERSION:
+        found = (
+            f"{report.get('format')!r}, version {report.get('version')!r}" if isinstance(report, dict) else "no object"
+        )
+        raise InputError(f"is {found}, expected {FORMAT!r}, version {VERSION}: make the report anew", path=path)
+    return [(row["dataset"], row["split"], row["mode"]) for row in report["results"]]
+
+
+def _paired(folders: list[Path], key: _Key, metric: str) -> NDArray[np.float64]:
+    """The metric of every query, (2, Q), of both reports in the order of the first's."""
+    if metric not in METRICS:
+        raise InputError(f"there is no metric {metric!r}: expected one of {', '.join(METRICS)}")
+    tables = [_per_query(folder / "runs" / f"{'.'.join(key)}.tsv", metric) for folder in folders]
+    if tables[0].keys() != tables[1].keys():
+        other = sorted(tables[0].keys() ^ tables[1].keys())
+        raise InputError(
+            f"{key[0]} is judged on other queries than in {folders[0]}: {len(other)} are in one only, as {other[0]!r}",
+            path=folders[1],
+        )
+    return np.array([[table[query] for query in tables[0]] for table in tables])
+
+
+def _per_query(path: Path, metric: str) -> dict[str, float]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {
+                row["query-id"]: float(row[metric])
+                for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            }
+    except (OSError, KeyError, TypeError, ValueError) as exc:
+        raise InputError(f"cannot be read ({exc!r}): make the report anew", path=path) from exc

@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+
+from leafkit.errors import InputError
+from leafkit_eval import compare_reports, load_collection, write_report
+from leafkit_eval.retrieval import judge_retrieval
+
+
+@pytest.fixture
+def collections(beir):
+    made = []
+    for seed in (5, 6):
+        random = np.random.default_rng(seed)
+        texts = [" ".join(f"word{n}" for n in random.choice(20, 3, replace=False)) for _ in range(70)]
+        queries = {f"q{n}": text for n, text in enumerate(texts[40:])}
+        qrels = {query: {f"d{n:02}": 1 for n in random.choice(40, 3, replace=False)} for query in queries}
+        documents = {f"d{n:02}": text for n, text in enumerate(texts[:40])}
+        made.append(load_collection(beir(documents, queries, qrels, name=f"many{seed}")))
+    return made
+
+
+@pytest.fixture
+def reported(encoder, tmp_path):
+    def report(name, collections, blur):
+        out = tmp_path / name
+        write_report(judge_retrieval(collections, teacher=encoder("t"), student=encoder(name, blur=blur), out=out), out)
+        return out
+
+    return report
+
+
+def test_differences_are_of_the_reports_own_means(collections, reported):
+    a, b = reported("a", collections, 0.5), reported("b", collections, 4.0)
+    rows = compare_reports(a, b)
+    assert [(row["dataset"], row["mode"]) for row in rows] == [
+        (name, mode) for name in (None, "many5", "many6") for mode in ("teacher", "symmetric", "asymmetric")
+    ]
+    means = []
+    for folder in (a, b):
+        results = json.loads((folder / "report.json").read_bytes())["results"]
+        means.append({(row["dataset"], row["mode"]): row["ndcg_at_10"] for row in results})
+    for row in rows:
+        if row["dataset"] is not None:
+            key = row["dataset"], row["mode"]
+            assert (row["first"], row["second"]) == pytest.approx((means[0][key], means[1][key]), abs=1e-6)
+        assert row["difference"] == pytest.approx(row["second"] - row["first"])
+        low, high = row["difference_interval"]
+        assert low <= row["difference"] <= high
+        assert row["p"] <= row["p_holm"]
+        if row["mode"] == "teacher":
+            assert (row["difference"], row["p"]) == (0.0, 1.0)
+    assert rows == compare_reports(a, b)
+    assert compare_reports(a, b, metric="mrr_at_10") != rows
+
+
+def test_the_same_words_the_other_way_round(collections, reported):
+    a, b = reported("a", collections, 0.5), reported("b", collections, 4.0)
+    for row, back in zip(compare_reports(a, b), compare_reports(b, a), strict=True):
+        assert back["difference"] == -row["difference"]
+        assert back["p"] == row["p"]
+
+
+def test_only_what_both_have_is_compared(collections, reported):
+    rows = compare_reports(reported("a", collections, 0.5), reported("b", collections[:1], 4.0))
+    assert {row["dataset"] for row in rows} == {"many5"}
+    with pytest.raises(InputError, match="shares no collection"):
+        compare_reports(reported("c", collections[:1], 0.5), reported("d", collections[1:], 0.5))
+
+
+def test_what_is_no_report_or_another_one_is_refused(collections, reported, tmp_path):
+    a, b = reported("a", collections[:1], 0.5), reported("b", collections[:1], 4.0)
+    with pytest.raises(InputError, match="holds no report.json"):
+        compare_reports(a, tmp_path / "nowhere")
+    with pytest.raises(InputError, match="there is no metric 'map'"):
+        compare_reports(a, b, metric="map")
+    table = b / "runs" / "many5.test.symmetric.tsv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match=r"judged on other queries .* 1 are in one only, as 'q29'"):
+        compare_reports(a, b)
+    table.unlink()
+    with pytest.raises(InputError, match="make the report anew"):
+        compare_reports(a, b)
+    report = json.loads((b / "report.json").read_bytes())
+    (b / "report.json").write_text(json.dumps({**report, "version": 1}))
+    with pytest.raises(InputError, match="version 1, expected 'leafkit.report', version 2"):
+        compare_reports(a, b)

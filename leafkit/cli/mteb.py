@@ -44,7 +44,15 @@ def mteb(
     from leafkit.students import open_encoder, open_student, student_rotation
     from leafkit.students.folder import student_space
     from leafkit.teachers import open_teacher
-    from leafkit_eval.mteb import MtebModel, describe_model, local_task, named_tasks, run_mteb, write_summary
+    from leafkit_eval.mteb import (
+        MtebModel,
+        describe_model,
+        local_task,
+        named_tasks,
+        run_mteb,
+        write_model_meta,
+        write_summary,
+    )
 
     if not data and not tasks and benchmark is None:
         raise UsageError("nothing to evaluate on: give --data FOLDER, --tasks NAMES or --benchmark NAME")
@@ -62,13 +70,14 @@ def mteb(
         asked = MtebModel(encoder, meta, cache or out / "cache", documents=whole, on_progress=on_progress)
         outcomes = run_mteb(asked, wanted, out)
     summary = write_summary(asked, outcomes, out, command=shlex.join(["leafkit", *sys.argv[1:]]))
+    write_model_meta(asked, out)
     if as_json:
         tell_json(summary)
     else:
         tell(_table(summary))
     for kind, text in asked.first_encoded.items():
         say(f"first {kind} as it was encoded: {text[:100]!r}")
-    say(f"results: {out / 'results'}, {meta.name} at {meta.revision}")
+    say(f"results: {out / 'results'}, {meta.name} at {meta.revision}; for mteb's repository: {out / 'model_meta.py'}")
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:
         say(f"{outcome.name} failed: {outcome.failure}")

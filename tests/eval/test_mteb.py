@@ -22,6 +22,7 @@ from leafkit_eval.mteb import (
     named_tasks,
     run_mteb,
     task_collection,
+    write_model_meta,
     write_summary,
 )
 from tests import tiny
@@ -172,6 +173,11 @@ def test_mteb_reads_what_was_written(teacher, folders, tmp_path):
     )
     assert (meta["name"], meta["embed_dim"], meta["use_instructions"]) == ("us/leaf", 32, True)
     assert meta["n_embedding_parameters"] == (7 + len(tiny.WORDS)) * 32
+    names = {}
+    exec(write_model_meta(asked, tmp_path / "out").read_text(), names)
+    assert names["model_meta"].loader_kwargs == {"model_prompts": {"query": "find: ", "document": ""}}
+    (loaded,) = cache.load_results(models=[names["model_meta"]]).model_results
+    assert {result.task_name for result in loaded.task_results} == {outcome.name for outcome in outcomes}
 
 
 def test_a_failing_task_leaves_the_others_their_scores(teacher, pairs, tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from mteb.types import PromptType
 from numpy.typing import NDArray
 
@@ -172,18 +173,21 @@ def describe_model(
     space = encoder.space
     model = encoder.model
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    table = getattr(getattr(model[0], "auto_model", None), "get_input_embeddings", lambda: None)()
+    first: Any = model[0]
+    table = first.embedding if hasattr(first, "embedding") else first.auto_model.get_input_embeddings()
     revision = encoder.fingerprint
     if documents is not None and documents.fingerprint != revision:
         revision += f"-{documents.fingerprint}"
+    prompts = {"query": space.prompts.query, "document": space.prompts.document}
     return ModelMeta(
-        loader=None,
+        loader=None if documents is not None else SentenceTransformerEncoderWrapper,
+        loader_kwargs={"model_prompts": prompts} if documents is None and any(prompts.values()) else {},
         name=name,
         revision=revision,
         release_date=None,
         languages=None,
         n_parameters=parameters,
-        n_embedding_parameters=None if table is None else table.weight.numel(),
+        n_embedding_parameters=table.weight.numel(),
         memory_usage_mb=round(4 * parameters / 2**20),
         max_tokens=space.max_tokens,
         embed_dim=space.dim,

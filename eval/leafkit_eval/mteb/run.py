@@ -98,6 +98,29 @@ def write_summary(
     return summary
 
 
+META_IMPORTS = """\
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+"""
+
+
+def write_model_meta(model: MtebModel, out: str | Path) -> Path:
+    """Write ``out/model_meta.py``: the model as mteb's repository wants it, made sure to say the same when it is run.
+
+    What only its owner knows (release date, licence, languages, training data) is None there, to be filled in; so is
+    the loader of a model with two encoders, for mteb's own has one.
+    """
+    meta: Any = model.mteb_model_meta
+    code = f"{META_IMPORTS}\nmodel_meta = {meta.to_python()}\n"
+    names: dict[str, Any] = {}
+    exec(code, names)
+    if names["model_meta"].to_dict() != meta.to_dict():
+        raise AssertionError(f"mteb reads another model from the code than {meta.name}")
+    path = Path(out) / "model_meta.py"
+    write_file(path, code.encode())
+    return path
+
+
 def _outcome(model: MtebModel, task: AbsTask, cache: Any, strategy: str) -> TaskOutcome:
     named = (task.metadata.name, task.metadata.type, task.metadata.main_score)
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from leafkit.cli import compare, demo, distil, embed, evaluate, export, importing, index, info, mteb, runs, search
+from leafkit.cli import card, compare, demo, distil, embed, evaluate, export, importing, index, info, mteb, runs, search
 from leafkit.cli.console import say
 from leafkit.errors import LeafkitError, StorageError
 
@@ -31,6 +31,7 @@ app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 evaluate.app.command("mteb")(mteb.mteb)
 evaluate.app.command("compare")(compare.compare)
+evaluate.app.command("card")(card.card)
 app.add_typer(evaluate.app, name="eval")
 app.command("export")(export.export)
 app.command("demo")(demo.demo)

@@ -26,7 +26,8 @@ def leafkit(*arguments, code=0):
 
 
 COMMANDS = [[], ["info"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"], ["search"],
-            ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["eval", "compare"], ["demo"]]  # fmt: skip
+            ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["eval", "compare"],
+            ["eval", "card"], ["demo"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -88,6 +89,8 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     assert "no BEIR folder" in said
     assert "there is no data set 'nope'" in said
     assert json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["collections"] == 1
+    leafkit("eval", "card", tmp_path / "report", "--out", leaf / "README.md")
+    assert "leafkit" in (leaf / "README.md").read_text()
     shown, _ = leafkit("eval", "compare", tmp_path / "report", tmp_path / "report")
     assert shown.splitlines()[1].split()[:2] == ["small", "teacher"]
     assert shown.splitlines()[1].split()[4] == "+0.0000"

@@ -1,4 +1,4 @@
-"""Reports: ``report.json`` in a published schema, and the same on one page that needs nothing else."""
+"""Reports: ``report.json`` in a published schema, the same on one page that needs nothing else, and in markdown."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from leafkit.io.atomic import write_file
 from leafkit_eval.report.curves import write_curves
+from leafkit_eval.report.markdown import markdown_table, model_card, write_card
 from leafkit_eval.report.page import render_page
 
-__all__ = ["ReportFiles", "schema", "write_curves", "write_report"]
+__all__ = ["ReportFiles", "markdown_table", "model_card", "schema", "write_card", "write_curves", "write_report"]
 
 
 class ReportFiles(NamedTuple):
@@ -20,10 +21,11 @@ class ReportFiles(NamedTuple):
 
     json: Path
     html: Path
+    markdown: Path
 
 
 def write_report(result: Mapping[str, Any], out: str | Path) -> ReportFiles:
-    """Write ``report.json`` and ``report.html`` into a folder, each whole or not at all.
+    """Write ``report.json``, ``report.html`` and a table, ``report.md``, into a folder, each whole or not at all.
 
     Args:
         result: what ``judge_retrieval`` gave. ``extra_tables`` (``title, columns, rows``) and ``examples``
@@ -33,10 +35,11 @@ def write_report(result: Mapping[str, Any], out: str | Path) -> ReportFiles:
     Raises:
         ValueError: a number of the result is not finite: JSON has no NaN, "no value" is None.
     """
-    where = ReportFiles(Path(out) / "report.json", Path(out) / "report.html")
+    where = ReportFiles(*(Path(out) / f"report.{suffix}" for suffix in ("json", "html", "md")))
     data = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
     write_file(where.json, data.encode() + b"\n")
     write_file(where.html, render_page(json.loads(data)).encode())  # the page cannot know more than the file
+    write_file(where.markdown, markdown_table(json.loads(data)).encode())
     return where
 
 

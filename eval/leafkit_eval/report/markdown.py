@@ -78,8 +78,8 @@ def model_card(report: Mapping[str, Any], mteb: Mapping[str, Any] | None = None)
         f"---\n{data.to_yaml()}\n---",
         f"# {student}",
         f"A leaf of **{teacher}**: a small encoder that leafkit brought into its space by the method of"
-        " [LEAF](https://arxiv.org/abs/2509.12539). Its vectors may be searched among the teacher's: documents stay as the"
-        " teacher embedded them, this model embeds the queries.",
+        " [LEAF](https://arxiv.org/abs/2509.12539). Its vectors may be searched among the teacher's: documents stay as"
+        " the teacher embedded them, this model embeds the queries.",
         f"{space['dim']} dims, {space['similarity']}"
         + (", unit length" if space["normalized"] else "")
         + (f", texts cut at {space['max_tokens']} tokens" if space["max_tokens"] else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,21 +155,19 @@ def _finish(model: SentenceTransformer, space: EmbeddingSpace) -> SentenceTransf
 
 def _run(model: SentenceTransformer, texts: Sequence[str], on_progress: OnProgress) -> NDArray[np.float32]:
     """Pooled vectors of prompted texts, (n, d)."""
-    import torch
+    from leafkit.teachers.forward import Forward
 
     limit = min(model.max_seq_length or 512, 1 << 20)
     lengths = [min(count, int(limit)) for count in token_counts(model, texts)]
     out: NDArray[np.float32] | None = None
     done = 0
-    # As training will compute them: the fit's cosine is the same to three digits, in a third of the time
-    autocast = torch.autocast("cpu", torch.bfloat16) if cpu_has_bfloat16() else nullcontext()
-    with torch.no_grad(), autocast:
-        for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
-            pooled = model(model.preprocess([texts[i] for i in batch]))["sentence_embedding"].float().numpy()
-            out = np.empty((len(texts), pooled.shape[1]), np.float32) if out is None else out
-            out[batch] = pooled
-            done += len(batch)
-            on_progress(Progress("start", done, len(texts), "student's vectors of the sample"))
+    forward = Forward(model, bfloat16=cpu_has_bfloat16())  # as training will compute them
+    for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
+        pooled = forward([texts[i] for i in batch]).numpy()
+        out = np.empty((len(texts), pooled.shape[1]), np.float32) if out is None else out
+        out[batch] = pooled
+        done += len(batch)
+        on_progress(Progress("start", done, len(texts), "student's vectors of the sample"))
     if out is None:
         raise UsageError("a student needs sample texts to start from, got none")
     return out

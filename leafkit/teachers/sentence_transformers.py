@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -42,7 +41,8 @@ class SentenceEncoder:
     """A sentence-transformers model that gives vectors of one space.
 
     Texts are put in batches of like length, longest first, and come back in their order. bfloat16 is used where the
-    CPU has instructions for it (``precision="auto"``); vectors are normalised in float32 where the space is.
+    CPU has instructions for it (``precision="auto"``); vectors are normalised in float32 where the space is. Weights
+    are taken as they are when this is made: a later change of them may pass unseen.
 
     Attributes:
         space: space of the vectors.
@@ -72,6 +72,9 @@ class SentenceEncoder:
         self._limit = own if own is None else min(own, space.max_tokens or own)
         if self._limit is not None:
             model.max_seq_length = self._limit
+        from leafkit.teachers.forward import Forward  # torch, which a model has brought
+
+        self._forward = Forward(model, bfloat16=precision == "bfloat16")
 
     def encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
         """Embed texts of one kind, the kind's prompt before each: float32, (n, dim).
@@ -85,15 +88,12 @@ class SentenceEncoder:
         prompted = [self.space.prompts.of(kind) + text for text in checked_texts(texts, kind)]
         lengths = self._token_counts(prompted)
         vectors = np.empty((len(texts), self.space.dim), dtype=np.float32)
-        autocast = torch.autocast("cpu", torch.bfloat16) if self.arithmetic == "bfloat16" else nullcontext()
         try:
-            with torch.no_grad(), autocast:  # inference_mode would cast the weights anew for every batch
-                for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
-                    features = self.model.preprocess([prompted[i] for i in batch])
-                    out = self.model(features)["sentence_embedding"].float()
-                    vectors[batch] = torch.nn.functional.normalize(out) if self.space.normalized else out
-                    if self.rotation is not None:
-                        vectors[batch] = self.rotation.turn(vectors[batch])
+            for batch in batches_by_length(lengths, TOKENS_PER_BATCH):
+                out = self._forward([prompted[i] for i in batch])
+                vectors[batch] = torch.nn.functional.normalize(out) if self.space.normalized else out
+                if self.rotation is not None:
+                    vectors[batch] = self.rotation.turn(vectors[batch])
         except (RuntimeError, ValueError, IndexError) as exc:
             raise TeacherError(f"{self.space.teacher.name} failed on a batch of {kind} texts: {exc}") from exc
         return vectors

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from leafkit.teachers.packed import packed_encoder
 from leafkit.teachers.sentence_transformers import cpu_has_bfloat16
 from leafkit.training.data import Tokens
-from leafkit.training.packed import packed_encoder
 from leafkit.training.recipe import Recipe
 
 if TYPE_CHECKING:

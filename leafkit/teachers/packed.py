@@ -1,4 +1,4 @@
-"""A student run on packed texts, forward and backward: no padding, fused kernels between torch's matrix products."""
+"""A BERT run on packed texts, forward and backward: no padding, fused kernels between torch's matrix products."""
 
 from __future__ import annotations
 
@@ -71,16 +71,29 @@ class PackedEncoder:
         layers: its parameters.
         shape: the rest of it.
         bfloat16: what rows and matrix products are; sums, norms and parameters are float32.
+        frozen: the layers' matrices are brought into that form once, and no gradient reaches them.
     """
 
     def __init__(
-        self, model: SentenceTransformer, embeddings: Embeddings, layers: Sequence[Layer], shape: Shape, bfloat16: bool
+        self,
+        model: SentenceTransformer,
+        embeddings: Embeddings,
+        layers: Sequence[Layer],
+        shape: Shape,
+        *,
+        bfloat16: bool,
+        frozen: bool,
     ) -> None:
         self._rest = list(model)[2:]
+        self._embeddings, self._layers = embeddings, layers
         self._parameters = [*embeddings, *(parameter for layer in layers for parameter in layer)]
         self._shape = shape
         self._dtype = torch.bfloat16 if bfloat16 else torch.float32
         self._most = len(embeddings.position)
+        self._frozen: list[_Weights] | None = None
+        if frozen:
+            with torch.no_grad():
+                self._frozen = [_Weights.of(layer, self._dtype) for layer in layers]
 
     def __call__(self, texts: Sequence[NDArray[np.int32]]) -> torch.Tensor:
         """Give the sentence embeddings of texts: float32, (texts, dim).
@@ -100,22 +113,37 @@ class PackedEncoder:
         ids[: starts[-1]] = np.concatenate(list(texts))
         positions[: starts[-1]] = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         tokens = torch.from_numpy(ids), torch.from_numpy(positions), starts
-        kept = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
-        encode: Any = _Encoder.apply  # torch gives it no types
-        pooled: torch.Tensor = encode(tokens, self._shape, self._dtype, kept, *self._parameters)
+        pooled: torch.Tensor
+        if self._frozen is not None:
+            pooled = self._run_frozen(tokens, self._frozen)
+        else:
+            kept = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
+            encode: Any = _Encoder.apply  # torch gives it no types
+            pooled = encode(tokens, self._shape, self._dtype, kept, *self._parameters)
         features: dict[str, Any] = {"sentence_embedding": pooled}
         for module in self._rest:
             features = module(features)
         out: torch.Tensor = features["sentence_embedding"]
         return out
 
+    def _run_frozen(self, tokens: _Tokens, weights: Sequence[_Weights]) -> torch.Tensor:
+        with torch.no_grad():
+            x = ops.normalize(_under_layers(tokens, self._embeddings, self._shape), self._dtype)
+            for layer, of_layer in zip(self._layers, weights, strict=True):
+                x, _ = _layer_forward(layer, of_layer, x, tokens[2], self._shape)
+            return ops.pool(x, tokens[2], mean=self._shape.mean)
 
-def packed_encoder(model: SentenceTransformer, *, bfloat16: bool) -> PackedEncoder | None:
-    """Prepare a student for packed texts, or give None where it is not a plain BERT with mean or first-token pooling.
+
+_Tokens = tuple[torch.Tensor, torch.Tensor, ops.Starts]  # ids and positions of packed rows, where texts start
+
+
+def packed_encoder(model: SentenceTransformer, *, bfloat16: bool, frozen: bool = False) -> PackedEncoder | None:
+    """Prepare a model for packed texts, or give None where it is not a plain BERT with mean or first-token pooling.
 
     Args:
-        model: the student; its parameters are shared, and may be changed between calls. Dropout is never applied.
+        model: its parameters are shared, and may be changed between calls. Dropout is never applied.
         bfloat16: rows and matrix products in bfloat16, as under autocast; else float32.
+        frozen: the parameters stay as they are, and there are no gradients: matrices are cast once.
     """
     if describe().backend != "native" or len(model) < 2:
         return None
@@ -149,7 +177,8 @@ def packed_encoder(model: SentenceTransformer, *, bfloat16: bool) -> PackedEncod
         config.num_attention_heads, config.layer_norm_eps, -1 if padding is None else padding,
         pooling.pooling_mode == "mean",
     )  # fmt: skip
-    return PackedEncoder(model, embeddings, [_layer(layer) for layer in bert.encoder.layer], shape, bfloat16)
+    layers = [_layer(layer) for layer in bert.encoder.layer]
+    return PackedEncoder(model, embeddings, layers, shape, bfloat16=bfloat16, frozen=frozen)
 
 
 def _layer(layer: Any) -> Layer:
@@ -201,18 +230,15 @@ class _Encoder(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, tokens: tuple[torch.Tensor, torch.Tensor, ops.Starts], shape: Shape, dtype: torch.dtype, kept: bool,
-        *parameters: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
-        ids, positions, starts = tokens
+        ctx: Any, tokens: _Tokens, shape: Shape, dtype: torch.dtype, kept: bool, *parameters: torch.Tensor
+    ) -> torch.Tensor:
+        starts = tokens[2]
         embeddings, layers = _named(parameters)
-        rows = torch.nn.functional.embedding(ids, embeddings.word)
-        rows += torch.nn.functional.embedding(positions, embeddings.position)
-        under = ops.Norm(rows, embeddings.token_type[0], None, embeddings.scale, embeddings.shift, shape.epsilon)
+        under = _under_layers(tokens, embeddings, shape)
         x = ops.normalize(under, dtype)
         saved = []
         for layer in layers:
-            x, of_layer = _layer_forward(layer, x, starts, shape)
+            x, of_layer = _layer_forward(layer, _Weights.of(layer, dtype), x, starts, shape)
             if kept:
                 saved.append(of_layer)
         if kept:
@@ -264,8 +290,16 @@ def _named(parameters: Sequence[torch.Tensor]) -> tuple[Embeddings, list[Layer]]
     return Embeddings(*parameters[:first]), layers
 
 
-def _layer_forward(layer: Layer, x: torch.Tensor, starts: ops.Starts, shape: Shape) -> tuple[torch.Tensor, _Saved]:
-    weights = _Weights.of(layer, x.dtype)
+def _under_layers(tokens: _Tokens, embeddings: Embeddings, shape: Shape) -> ops.Norm:
+    ids, positions, _ = tokens
+    rows = torch.nn.functional.embedding(ids, embeddings.word)
+    rows += torch.nn.functional.embedding(positions, embeddings.position)
+    return ops.Norm(rows, embeddings.token_type[0], None, embeddings.scale, embeddings.shift, shape.epsilon)
+
+
+def _layer_forward(
+    layer: Layer, weights: _Weights, x: torch.Tensor, starts: ops.Starts, shape: Shape
+) -> tuple[torch.Tensor, _Saved]:
     qkv = x @ weights.qkv.T
     attended = ops.attend(qkv, weights.qkv_bias, starts, shape.heads)
     out = attended.rows @ weights.out.T

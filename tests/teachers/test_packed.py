@@ -7,7 +7,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra: trai
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (extra: train)")
 pytest.importorskip("leafkit._C", reason="no native module was built")
 
-from leafkit.training.packed import packed_encoder  # only where torch is
+from leafkit.teachers import open_teacher  # only where torch is
+from leafkit.teachers.forward import Forward
+from leafkit.teachers.packed import packed_encoder
 
 LENGTHS = (1, 2, 17, 32, 9, 30)
 
@@ -200,3 +202,23 @@ def test_a_static_table_has_no_packed_encoder():
 
     table = StaticEmbedding(Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]")), embedding_dim=16)
     assert packed_encoder(SentenceTransformer(modules=[table], device="cpu"), bfloat16=False) is None
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_frozen_weights_give_the_same_bits(model, bfloat16):
+    texts = token_ids()
+    frozen = packed_encoder(model, bfloat16=bfloat16, frozen=True)
+    with torch.no_grad():
+        expected = packed_encoder(model, bfloat16=bfloat16)(texts)
+    out = frozen(texts)
+    assert torch.equal(out, expected)
+    assert not out.requires_grad
+    assert torch.equal(frozen(texts), out)
+
+
+def test_forward_is_the_models_own(teacher_folder):
+    teacher = open_teacher(teacher_folder, precision="float32")
+    texts = ["w1 w2 w3", "w4", "", " ".join(["w5"] * 90)]  # one is empty, one is cut
+    own = teacher.model.encode(texts, convert_to_numpy=True, normalize_embeddings=True)
+    assert Forward(teacher.model, bfloat16=False)._packed is not None
+    assert np.abs(teacher.encode(texts, "document") - own).max() < 1e-5

@@ -47,6 +47,11 @@ class Collection:
         documents = {row.id for row in self.documents}
         return tuple(row.id for row in self.queries if row.id in documents)
 
+    @property
+    def relevant_self_hits(self) -> int:
+        """Queries whose own id is that of a document judged relevant to them: dropping it costs them a right answer."""
+        return sum(self.qrels[name].get(name, 0) > 0 for name in self.shared_ids)
+
 
 def load_collection(folder: str | Path, *, split: str = "test") -> Collection:
     """Load a folder in BEIR layout.

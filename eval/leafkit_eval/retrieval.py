@@ -51,6 +51,7 @@ def judge_retrieval(
     student_name: str = "student",
     training: RunLog | None = None,
     command: str | None = None,
+    not_judged: Sequence[str] = (),
     on_progress: OnProgress = silent,
 ) -> dict[str, Any]:
     """Judge a student on collections as it would be used, beside its teacher.
@@ -76,6 +77,7 @@ def judge_retrieval(
         student_name: what the report calls the student (its space names the teacher only).
         training: the log of the student's training, whose curves the report shows.
         command: how the user asked for this, for the report.
+        not_judged: why collections that were asked for too are missing, for the report.
         on_progress: told of texts embedded and collections searched.
 
     Returns:
@@ -107,6 +109,7 @@ def judge_retrieval(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "teacher": _described(teacher, teacher_name or teacher.space.teacher.name),
         "student": _described(student, student_name),
+        "not_judged": list(not_judged),
         "summary": _summary(judged),
         "results": [row for each in judged for row in _rows(each, teacher.space.dim)],
         "comparisons": compare([each.scored for each in judged], margin=margin),
@@ -143,6 +146,7 @@ def _rows(judged: Judged, dim: int) -> list[dict[str, Any]]:
                 "queries_without_relevant": measures.without_relevant,
                 "empty_documents": judged.collection.empty_documents,
                 "shared_ids": len(judged.collection.shared_ids),
+                "relevant_self_hits": judged.collection.relevant_self_hits,
             }
         )
     return rows

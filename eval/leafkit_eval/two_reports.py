@@ -27,7 +27,8 @@ def compare_reports(first: str | Path, second: str | Path, *, metric: str = "ndc
     Returns:
         A row for each mode and collection, and before them one for each mode over all collections (``dataset`` null)
         where there are several: ``first``, ``second`` (means over the queries), ``difference`` (second less first) with
-        its bootstrap interval, ``p`` of a paired randomisation test and ``p_holm``, corrected for the rows of its kind.
+        its bootstrap interval, ``p`` of a paired randomisation test and ``p_holm``, corrected for the rows of its kind
+        that differ at all.
 
     Raises:
         InputError: a folder holds no report of this version, the two have nothing in common, or they judge other
@@ -47,9 +48,20 @@ def compare_reports(first: str | Path, second: str | Path, *, metric: str = "ndc
     over_all = len(rows)
     rows += [_row(key, key[2], [(key, values[key])]) for key in shared]
     for part in (rows[:over_all], rows[over_all:]):
-        for row, corrected in zip(part, statistics.holm([row["p"] for row in part]), strict=True):
+        tested = [row for row in part if row.pop("tested")]
+        for row, corrected in zip(tested, statistics.holm([row["p"] for row in tested]), strict=True):
             row["p_holm"] = corrected
     return rows
+
+
+def unshared(first: str | Path, second: str | Path) -> dict[str, list[str]]:
+    """Name what one report judges and the other does not: folder to collection and mode."""
+    folders = [Path(first), Path(second)]
+    keys = [_judged(folder) for folder in folders]
+    return {
+        str(folder): [f"{key[0]} ({key[2]})" for key in own if key not in others]
+        for folder, own, others in zip(folders, keys, keys[::-1], strict=True)
+    }
 
 
 _Key = tuple[str, str, str]  # collection, split, mode
@@ -73,6 +85,7 @@ def _row(key: _Key | None, mode: str, parts: list[tuple[_Key, NDArray[np.float64
         "difference_interval": statistics.interval(drawn[:, 1] - drawn[:, 0]),
         "p": statistics.p_value(difference, chance[:, 0]),
         "p_holm": 1.0,
+        "tested": any((pair[0] != pair[1]).any() for _, pair in parts),  # a teacher judged twice is no hypothesis
     }
 
 

@@ -21,20 +21,23 @@ def compare(
 
     Example: leafkit eval compare report-a report-b
     """
-    from leafkit.cli.console import require_packages, tell, tell_json
+    from leafkit.cli.console import require_packages, say, tell, tell_json
 
     require_packages("pytrec_eval", extra="judge")
-    from leafkit_eval.two_reports import compare_reports
+    from leafkit_eval.two_reports import compare_reports, unshared
 
     rows = compare_reports(first, second, metric=metric)
     if as_json:
         tell_json(rows)
     else:
         tell(_table(rows, first.name, second.name))
+    for folder, names in unshared(first, second).items():
+        if names:
+            say(f"only in {folder}: {', '.join(names)}")
 
 
 def _table(rows: list[dict[str, Any]], first: str, second: str) -> str:
-    cells = [("collection", "mode", first, second, "difference", "95 % interval", "p")]
+    cells = [("collection", "mode", first, second, "difference", "95 % interval", "p (Holm)")]
     for row in rows:
         name = f"mean of {row['collections']}" if row["dataset"] is None else row["dataset"]
         low, high = row["difference_interval"]

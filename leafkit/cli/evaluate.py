@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,6 +49,9 @@ def retrieval(
     margin: Annotated[
         float, typer.Option(help="Share of the teacher's score that a leaf may lose and pass as no worse.")
     ] = 0.05,
+    keep_self: Annotated[
+        bool, typer.Option("--keep-self", help="Keep a document that has its query's own id; BEIR drops it.")
+    ] = False,
     bm25: Annotated[bool, typer.Option("--bm25", help="Judge BM25 too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, for machines.")] = False,
 ) -> None:
@@ -82,6 +85,8 @@ def retrieval(
             dims=_widths(dims),
             precisions=_names(precisions),
             margin=margin,
+            drop_self=not keep_self,
+            not_judged=[str(failure) for failure in failures],
             student_name=student.name,
             training=RunLog.read(student) if (student / LOG).is_file() else None,
             command=shlex.join(["leafkit", *sys.argv[1:]]),
@@ -94,10 +99,9 @@ def retrieval(
         tell(results_table(result["results"]))
         cosine = result["summary"]["mean_cosine_to_teacher"]["all"]
         tell(f"\nmean cosine to the teacher {cosine:.4f}")
-        shared = {row["dataset"]: row["shared_ids"] for row in result["results"] if row["shared_ids"]}
-        for name, count in shared.items():
-            say(f"{name}: {count} query ids are document ids too; such a hit of a query is dropped, as BEIR does")
-    say(f"report: {files.html} and {files.json}")
+        if not keep_self:
+            _tell_self_hits(result["results"])
+    say(f"report: {files.html}, {files.json} and {files.markdown}")
     for failure in failures:
         say(f"not judged: {failure}")
     if failures:
@@ -127,6 +131,16 @@ def _load(folders: list[Path], names: list[str], split: str) -> tuple[list[Colle
     if failures and not collections:
         raise failures[0]
     return collections, failures
+
+
+def _tell_self_hits(rows: list[dict[str, Any]]) -> None:
+    from leafkit.cli.console import say
+
+    for name, (shared, relevant) in {
+        row["dataset"]: (row["shared_ids"], row["relevant_self_hits"]) for row in rows if row["shared_ids"]
+    }.items():
+        lost = f"; {relevant} of them are judged relevant: --keep-self keeps them" if relevant else ""
+        say(f"{name}: {shared} query ids are document ids too; such a hit of a query is dropped, as BEIR does{lost}")
 
 
 def _names(text: str | None) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from leafkit.errors import UsageError
+from leafkit.errors import InputError, UsageError
 
+USED = ("embedded", "from_cache")
 FAILED = 4  # as of a teacher or network: some task gave no score
 
 
@@ -49,6 +50,7 @@ def mteb(
         describe_model,
         local_task,
         named_tasks,
+        require_own,
         run_mteb,
         write_model_meta,
         write_summary,
@@ -56,8 +58,15 @@ def mteb(
 
     if not data and not tasks and benchmark is None:
         raise UsageError("nothing to evaluate on: give --data FOLDER, --tasks NAMES or --benchmark NAME")
-    wanted = [local_task(folder, split=split) for folder in data or []]
+    wanted, unread = [], []
+    for folder in data or []:
+        try:
+            wanted.append(local_task(folder, split=split))
+        except InputError as exc:
+            unread.append(exc)
     wanted += named_tasks([task.strip() for task in (tasks or "").split(",") if task.strip()], benchmark=benchmark)
+    if unread and not wanted:
+        raise unread[0]
     _require_distinct([task.metadata.name for task in wanted])
     is_leaf = student_space(Path(model)) is not None
     encoder = open_student(model) if is_leaf else open_teacher(model)
@@ -65,6 +74,7 @@ def mteb(
     if teacher is not None:
         rotation = student_rotation(model) if is_leaf else None
         whole = open_encoder(teacher, encoder.space, whose=model, rotation=rotation)
+    require_own(out, encoder, whole)
     meta = describe_model(encoder, name or _name(model, asymmetric=whole is not None), documents=whole)
     with progress_bar() as on_progress:
         asked = MtebModel(encoder, meta, cache or out / "cache", documents=whole, on_progress=on_progress)
@@ -78,11 +88,15 @@ def mteb(
     for kind, text in asked.first_encoded.items():
         say(f"first {kind} as it was encoded: {text[:100]!r}")
     say(f"results: {out / 'results'}, {meta.name} at {meta.revision}; for mteb's repository: {out / 'model_meta.py'}")
+    if whole is not None and not any(asked.embedding_report()["documents' encoder"][name] for name in USED):
+        say(f"{teacher} embedded nothing: no task has documents of its own")
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:
         say(f"{outcome.name} failed: {outcome.failure}")
-    if failed:
-        raise typer.Exit(FAILED)
+    for error in unread:
+        say(f"not evaluated: {error}")
+    if failed or unread:
+        raise typer.Exit(FAILED if failed else unread[0].exit_code)
 
 
 def _name(model: str, *, asymmetric: bool) -> str:

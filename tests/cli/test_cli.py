@@ -88,7 +88,9 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     assert "not judged: " in said
     assert "no BEIR folder" in said
     assert "there is no data set 'nope'" in said
-    assert json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["collections"] == 1
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["summary"]["collections"] == 1
+    assert len(report["not_judged"]) == 2
     leafkit("eval", "card", tmp_path / "report", "--out", leaf / "README.md")
     assert "leafkit" in (leaf / "README.md").read_text()
     shown, _ = leafkit("eval", "compare", tmp_path / "report", tmp_path / "report")
@@ -137,6 +139,8 @@ def test_mteb_scores_folders_and_says_which_task_failed(tmp_path, teacher_folder
     assert (summary["model"], summary["means"]["STS"]["tasks"]) == (f"local/{teacher_folder.name}", 1)
     _, error = leafkit("eval", "mteb", "--model", teacher_folder, "--out", out, code=2)
     assert "give --data FOLDER, --tasks NAMES or --benchmark NAME" in error
+    _, said = leafkit(*asked, "--data", tmp_path / "nowhere", code=3)
+    assert "not evaluated: " in said
     _, error = leafkit(*asked, "--data", folder, code=2)
     assert "two tasks are called 'pairs-local'" in error
 

@@ -25,7 +25,14 @@ def report(small, encoder, tmp_path):
 
 def mteb_scores(folder, revision):
     folder.mkdir(exist_ok=True)
-    task = {"name": "STS12", "type": "STS", "metric": "cosine_spearman", "score": 0.71, "failure": None}
+    task = {
+        "name": "STS12",
+        "type": "STS",
+        "metric": "cosine_spearman",
+        "split": "test",
+        "score": 0.71,
+        "failure": None,
+    }
     failed = task | {"name": "STS13", "score": None, "failure": "offline"}
     summary = {
         "format": "leafkit.mteb", "revision": revision, "tasks": [task, failed],
@@ -40,10 +47,20 @@ def test_the_hub_reads_the_cards_metadata(report, tmp_path):
     card = ModelCard.load(write_card(report, tmp_path / "README.md", mteb=mteb))
     results = json.loads((report / "report.json").read_bytes())["results"]
     symmetric = next(row["ndcg_at_10"] for row in results if row["mode"] == "symmetric")
-    found = {(result.dataset_name, result.metric_type): result.metric_value for result in card.data.eval_results}
-    assert found == {("small", "ndcg_at_10"): symmetric, ("STS12", "cosine_spearman"): 0.71}
+    asymmetric = next(row["ndcg_at_10"] for row in results if row["mode"] == "asymmetric")
+    found = {
+        (result.dataset_name, result.dataset_split, result.metric_type, result.metric_name): result.metric_value
+        for result in card.data.eval_results
+    }
+    assert found == {
+        ("small", "test", "ndcg_at_10", "nDCG@10"): round(symmetric, 5),
+        ("small", "test", "ndcg_at_10", "nDCG@10, documents by the teacher"): round(asymmetric, 5),
+        ("STS12", "test", "cosine_spearman", None): 0.71,
+    }
     assert (card.data.library_name, card.data.model_name) == ("sentence-transformers", "us/leaf")
     assert 'SentenceTransformer("us/leaf")' in card.text
+    named = ModelCard.load(write_card(report, tmp_path / "README.md", name="them/other"))
+    assert named.data.model_name == "them/other"
     assert "| STS13 | STS | cosine_spearman | – |" in card.text
     assert markdown_table(json.loads((report / "report.json").read_bytes())) in card.text + "\n"
 

@@ -47,3 +47,9 @@ def test_judgements_of_what_is_not_there_are_refused(beir, qrels, message):
     folder = beir({"a": "one text"}, {"q1": "one"}, qrels)
     with pytest.raises(InputError, match=message):
         load_collection(folder)
+
+
+def test_dropping_a_querys_own_id_may_cost_it_a_right_answer(beir):
+    folder = beir({"a": "red", "b": "blue"}, {"a": "red?", "b": "blue?"}, {"a": {"a": 1}, "b": {"a": 1, "b": 0}})
+    collection = load_collection(folder)
+    assert (collection.shared_ids, collection.relevant_self_hits) == (("a", "b"), 1)

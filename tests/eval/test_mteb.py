@@ -1,3 +1,4 @@
+import copy
 import itertools
 import json
 
@@ -20,6 +21,7 @@ from leafkit_eval.mteb import (
     hub_collection,
     local_task,
     named_tasks,
+    require_own,
     run_mteb,
     task_collection,
     write_model_meta,
@@ -55,6 +57,12 @@ def pairs(tmp_path):
     left, right = sentences(40), sentences(40, seed=4)
     rows = [{"sentence1": a, "sentence2": b, "score": n % 6} for n, (a, b) in enumerate(zip(left, right, strict=True))]
     return lines(tmp_path / "pairs" / "test.jsonl", rows)
+
+
+def _renamed(teacher):
+    other = copy.copy(teacher)
+    other.fingerprint = "teacher-other"
+    return other
 
 
 @pytest.fixture
@@ -189,6 +197,12 @@ def test_a_failing_task_leaves_the_others_their_scores(teacher, pairs, tmp_path)
     summary = write_summary(asked, outcomes, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "mteb.json").read_bytes()) == summary
     assert summary["means"] == {"STS": {"tasks": 1, "score": outcomes[1].score}}
+    again = write_summary(asked, outcomes[:1], tmp_path / "out")  # another run of the model: what was scored stays
+    assert [task["name"] for task in again["tasks"]] == ["pairs-local", "STS12"]
+    assert again["means"] == summary["means"]
+    require_own(tmp_path / "out", teacher)
+    with pytest.raises(UsageError, match="is of local/small at .*: choose another --out"):
+        require_own(tmp_path / "out", teacher, _renamed(teacher))
 
 
 def test_folders_that_are_no_task_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from leafkit.errors import InputError
 from leafkit_eval import compare_reports, load_collection, write_report
 from leafkit_eval.retrieval import judge_retrieval
+from leafkit_eval.two_reports import unshared
 
 
 @pytest.fixture
@@ -51,6 +52,9 @@ def test_differences_are_of_the_reports_own_means(collections, reported):
         assert row["p"] <= row["p_holm"]
         if row["mode"] == "teacher":
             assert (row["difference"], row["p"]) == (0.0, 1.0)
+    assert sum(row["p_holm"] < 1 for row in rows) > 0
+    over_all = [row for row in rows if row["dataset"] is None and row["mode"] != "teacher"]
+    assert min(row["p_holm"] for row in over_all) <= 2 * min(row["p"] for row in over_all)  # of two, not of three
     assert rows == compare_reports(a, b)
     assert compare_reports(a, b, metric="mrr_at_10") != rows
 
@@ -62,9 +66,11 @@ def test_the_same_words_the_other_way_round(collections, reported):
         assert back["p"] == row["p"]
 
 
-def test_only_what_both_have_is_compared(collections, reported):
+def test_only_what_both_have_is_compared(collections, reported, tmp_path):
     rows = compare_reports(reported("a", collections, 0.5), reported("b", collections[:1], 4.0))
     assert {row["dataset"] for row in rows} == {"many5"}
+    first, second = unshared(tmp_path / "a", tmp_path / "b").values()
+    assert (first, second) == (["many6 (teacher)", "many6 (symmetric)", "many6 (asymmetric)"], [])
     with pytest.raises(InputError, match="shares no collection"):
         compare_reports(reported("c", collections[:1], 0.5), reported("d", collections[1:], 0.5))
 

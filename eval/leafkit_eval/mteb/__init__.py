@@ -2,7 +2,7 @@
 
 from leafkit_eval.mteb.collections import hub_collection, task_collection
 from leafkit_eval.mteb.model import MtebModel, describe_model
-from leafkit_eval.mteb.run import TaskOutcome, named_tasks, run_mteb, write_model_meta, write_summary
+from leafkit_eval.mteb.run import TaskOutcome, named_tasks, require_own, run_mteb, write_model_meta, write_summary
 from leafkit_eval.mteb.tasks import local_task
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "hub_collection",
     "local_task",
     "named_tasks",
+    "require_own",
     "run_mteb",
     "task_collection",
     "write_model_meta",

@@ -122,7 +122,10 @@ class MtebModel(AbsEncoder):  # type: ignore[misc]  # mteb is not checked for ty
         }
 
     def embedding_report(self) -> dict[str, Any]:
-        """Say what each side embedded, found and cut."""
+        """Say what each encoder embedded, found and cut."""
+        model, documents = self._vectors.values()
+        if documents is model:
+            return {"model": model.report()}
         return {side: vectors.report() for side, vectors in self._vectors.items()}
 
     def _vectors_of(self, texts: Sequence[str], side: Side, kind: Kind, task_metadata: Any) -> NDArray[np.float32]:
@@ -175,15 +178,12 @@ def describe_model(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     first: Any = model[0]
     table = first.embedding if hasattr(first, "embedding") else first.auto_model.get_input_embeddings()
-    revision = encoder.fingerprint
-    if documents is not None and documents.fingerprint != revision:
-        revision += f"-{documents.fingerprint}"
     prompts = {"query": space.prompts.query, "document": space.prompts.document}
     return ModelMeta(
         loader=None if documents is not None else SentenceTransformerEncoderWrapper,
         loader_kwargs={"model_prompts": prompts} if documents is None and any(prompts.values()) else {},
         name=name,
-        revision=revision,
+        revision=revision_of(encoder, documents),
         release_date=None,
         languages=None,
         n_parameters=parameters,
@@ -202,3 +202,9 @@ def describe_model(
         training_datasets=None,
         adapted_from=space.teacher.name,
     )
+
+
+def revision_of(encoder: Teacher, documents: Teacher | None = None) -> str:
+    """Name the contents of a model, and of the encoder of its documents where that is another one."""
+    own = encoder.fingerprint
+    return own if documents is None or documents.fingerprint == own else f"{own}-{documents.fingerprint}"

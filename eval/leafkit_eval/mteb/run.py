@@ -16,7 +16,10 @@ from mteb.results import TaskResult
 
 from leafkit.errors import UsageError
 from leafkit.io.atomic import write_file
-from leafkit_eval.mteb.model import MtebModel
+from leafkit.teachers import Teacher
+from leafkit_eval.mteb.model import MtebModel, revision_of
+
+FORMAT = "leafkit.mteb"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class TaskOutcome:
     name: str
     type: str
     metric: str
+    split: str
     result: TaskResult | None
     failure: str | None = None
 
@@ -46,7 +50,7 @@ def named_tasks(names: Sequence[str] = (), *, benchmark: str | None = None) -> l
             return list(mteb.get_benchmark(benchmark).tasks)
         return list(mteb.get_tasks(tasks=list(names))) if names else []
     except (KeyError, ValueError) as exc:
-        raise UsageError(str(exc).strip("\"'").splitlines()[0]) from exc
+        raise UsageError(f"mteb: {str(exc.args[0]).splitlines()[0]}") from exc
 
 
 def run_mteb(model: MtebModel, tasks: Sequence[AbsTask], out: str | Path) -> list[TaskOutcome]:
@@ -64,30 +68,60 @@ def run_mteb(model: MtebModel, tasks: Sequence[AbsTask], out: str | Path) -> lis
     return outcomes
 
 
+def require_own(out: str | Path, encoder: Teacher, documents: Teacher | None = None) -> None:
+    """Refuse a folder whose summary is of another model.
+
+    Raises:
+        UsageError: it is.
+    """
+    there = _kept_summary(Path(out))
+    if there and there["revision"] != revision_of(encoder, documents):
+        raise UsageError(
+            f"{Path(out) / 'mteb.json'} is of {there['model']} at {there['revision']}: choose another --out"
+        )
+
+
+def _kept_summary(out: Path) -> dict[str, Any] | None:
+    try:
+        value: Any = json.loads((out / "mteb.json").read_bytes())
+    except (OSError, ValueError):
+        return None  # none, or nothing that anyone could read
+    return value if isinstance(value, dict) and value.get("format") == FORMAT and "tasks" in value else None
+
+
 def write_summary(
     model: MtebModel, outcomes: Sequence[TaskOutcome], out: str | Path, *, command: str | None = None
 ) -> dict[str, Any]:
-    """Write ``out/mteb.json``: every score, why one is missing, and the mean of each type, named by its count."""
-    of_type: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        if outcome.score is not None:
-            of_type.setdefault(outcome.type, []).append(outcome.score)
+    """Write ``out/mteb.json``: every score, why one is missing, and the mean of each type, named by its count.
+
+    Tasks that an earlier run of the same model scored there stay.
+    """
     meta = model.mteb_model_meta
+    tasks: list[dict[str, Any]] = [
+        {
+            "name": outcome.name,
+            "type": outcome.type,
+            "metric": outcome.metric,
+            "split": outcome.split,
+            "score": outcome.score,
+            "failure": outcome.failure,
+        }
+        for outcome in outcomes
+    ]
+    before = _kept_summary(Path(out))
+    if before and before["revision"] == meta.revision:
+        own = {task["name"] for task in tasks}
+        tasks = [task for task in before["tasks"] if task["name"] not in own and task["score"] is not None] + tasks
+    of_type: dict[str, list[float]] = {}
+    for task in tasks:
+        if task["score"] is not None:
+            of_type.setdefault(task["type"], []).append(task["score"])
     summary = {
-        "format": "leafkit.mteb",
+        "format": FORMAT,
         "version": 1,
         "model": meta.name,
         "revision": meta.revision,
-        "tasks": [
-            {
-                "name": outcome.name,
-                "type": outcome.type,
-                "metric": outcome.metric,
-                "score": outcome.score,
-                "failure": outcome.failure,
-            }
-            for outcome in outcomes
-        ],
+        "tasks": tasks,
         "means": {kind: {"tasks": len(scores), "score": sum(scores) / len(scores)} for kind, scores in of_type.items()},
         "first_encoded": model.first_encoded,
         "embedding": model.embedding_report(),
@@ -122,7 +156,7 @@ def write_model_meta(model: MtebModel, out: str | Path) -> Path:
 
 
 def _outcome(model: MtebModel, task: AbsTask, cache: Any, strategy: str) -> TaskOutcome:
-    named = (task.metadata.name, task.metadata.type, task.metadata.main_score)
+    named = (task.metadata.name, task.metadata.type, task.metadata.main_score, task.metadata.eval_splits[0])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mteb's and sklearn's: of a task's form, not of the model

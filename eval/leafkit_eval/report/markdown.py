@@ -12,7 +12,7 @@ from leafkit.io.atomic import write_file
 from leafkit_eval.report.words import MODE_WORDS, count, figure, percent
 
 CARD_METRIC = "ndcg_at_10"
-CARD_MODE = "symmetric"  # what the model is worth alone, as leaderboards have it
+CARD_MODES = {"symmetric": "nDCG@10", "asymmetric": "nDCG@10, documents by the teacher"}
 
 
 def markdown_table(report: Mapping[str, Any]) -> str:
@@ -45,26 +45,40 @@ def _share(value: float | None, interval: list[float] | None) -> str:
     return percent(value) + ends
 
 
-def model_card(report: Mapping[str, Any], mteb: Mapping[str, Any] | None = None) -> str:
+def model_card(report: Mapping[str, Any], mteb: Mapping[str, Any] | None = None, *, name: str | None = None) -> str:
     """Give a leaf's card in the hub's form: metadata with its scores, how to use it, what it keeps.
 
     Args:
         report: what ``report.json`` holds.
         mteb: what ``mteb.json`` of the same leaf holds.
+        name: of the leaf on the hub; as the report calls it if not given.
     """
     from huggingface_hub import EvalResult, ModelCardData  # 0.5 s
 
-    student, teacher = report["student"]["name"], report["teacher"]["name"]
+    student, teacher = name or report["student"]["name"], report["teacher"]["name"]
     space = report["teacher"]["space"]
     results = [
         EvalResult(
-            "Retrieval", row["dataset"], row["dataset"], CARD_METRIC, row[CARD_METRIC], dataset_split=row["split"]
+            "Retrieval", row["dataset"], row["dataset"], CARD_METRIC, round(row[CARD_METRIC], 5),
+            dataset_split=row["split"], metric_name=CARD_MODES[row["mode"]],
         )
         for row in report["results"]
-        if row["mode"] == CARD_MODE
-    ]
+        if row["mode"] in CARD_MODES
+    ]  # fmt: skip
     tasks = [task for task in (mteb or {}).get("tasks", []) if task["score"] is not None]
-    results += [EvalResult(task["type"], task["name"], task["name"], task["metric"], task["score"]) for task in tasks]
+    own = {f"{row['dataset']}-local" for row in report["results"]}
+    results += [
+        EvalResult(
+            task["type"],
+            task["name"],
+            task["name"],
+            task["metric"],
+            round(task["score"], 5),
+            dataset_split=task["split"],
+        )
+        for task in tasks
+        if task["name"] not in own
+    ]
     data = ModelCardData(
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
@@ -109,7 +123,7 @@ def _tasks_table(mteb: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_card(report: str | Path, out: str | Path, *, mteb: str | Path | None = None) -> Path:
+def write_card(report: str | Path, out: str | Path, *, mteb: str | Path | None = None, name: str | None = None) -> Path:
     """Write a card from the folder of a report, and that of ``leafkit eval mteb``, into a file.
 
     Raises:
@@ -122,7 +136,7 @@ def write_card(report: str | Path, out: str | Path, *, mteb: str | Path | None =
             f"holds scores of {scores['revision']}, the report is of {told['student']['fingerprint']}",
             path=Path(mteb or ""),
         )
-    write_file(Path(out), model_card(told, scores).encode())
+    write_file(Path(out), model_card(told, scores, name=name).encode())
     return Path(out)
 
 

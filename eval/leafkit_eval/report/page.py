@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from leafkit.errors import MissingExtra
@@ -56,7 +58,7 @@ def _curves(report: dict[str, Any]) -> str | None:
     training = report["training"]
     if training is None or not training["curves"]:
         return None
-    drawing = draw_curves([RunLog.from_json(training)])
+    drawing = draw_curves([replace(RunLog.from_json(training), folder=Path(report["student"]["name"]))])
     return "data:image/svg+xml;base64," + base64.b64encode(drawing.encode()).decode()
 
 

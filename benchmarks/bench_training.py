@@ -148,7 +148,7 @@ class _Trainer(_Arm):
         super().__init__(name, *shared)
         self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self._loss, self._dropout = loss, dropout
-        self._failed: BaseException | None = None
+        self._failed: Exception | None = None
         threading.Thread(target=self._run, daemon=True).start()
         self._wait()  # trainers being made share a state, one would see the other's half of it
 
@@ -164,7 +164,7 @@ class _Trainer(_Arm):
     def _run(self) -> None:
         try:
             self._train()
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller raises it
             self._failed = error
             self._done.release()
 

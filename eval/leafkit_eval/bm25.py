@@ -42,8 +42,11 @@ def bm25_run(
         return list(words)
 
     model = bm25s.BM25(method="lucene", k1=k1, b=b)
-    model.index(terms([text_of[name] for name in ids]), show_progress=False)
-    run: dict[str, dict[str, float]] = {}
+    words_of = terms([text_of[name] for name in ids])
+    run: dict[str, dict[str, float]] = {query.id: {} for query in collection.queries}
+    if not any(words_of):
+        return run  # stop words alone: bm25s indexes no such thing
+    model.index(words_of, show_progress=False)
     for query, words in zip(collection.queries, terms([row.text for row in collection.queries]), strict=True):
         known = [word for word in words if word in model.vocab_dict]
         scores = model.get_scores(known) if known else np.zeros(len(ids), dtype=np.float32)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import xxhash
+
 from leafkit.errors import InputError
 from leafkit.io.beir import read_corpus, read_qrels, read_queries
+from leafkit.io.texts import is_blank
 from leafkit.store.store import TextLike
 from leafkit_eval.metrics import Qrels
 
@@ -34,7 +37,7 @@ class Collection:
     @cached_property
     def findable(self) -> tuple[TextLike, ...]:
         """The documents that have a text, hence a vector."""
-        return tuple(row for row in self.documents if row.text.strip())
+        return tuple(row for row in self.documents if not is_blank(row.text))
 
     @property
     def empty_documents(self) -> int:
@@ -46,6 +49,12 @@ class Collection:
         """Queries whose id is a document's too: self hits where the ids mean the same text, an accident where not."""
         documents = {row.id for row in self.documents}
         return tuple(row.id for row in self.queries if row.id in documents)
+
+    @property
+    def judgements(self) -> str:
+        """Hash of who was judged relevant to what: two scores compare where it is the same."""
+        lines = sorted(f"{query}\t{name}\t{grade}" for query, of in self.qrels.items() for name, grade in of.items())
+        return xxhash.xxh3_64_hexdigest("\n".join(lines).encode())
 
     @property
     def relevant_self_hits(self) -> int:
@@ -65,12 +74,17 @@ def load_collection(folder: str | Path, *, split: str = "test") -> Collection:
             the folder does not have.
     """
     folder = Path(folder)
+    if Path(split).name != split:
+        raise InputError(f"split {split!r}: expected the name of a file in qrels/, as test", path=folder)
     qrels = read_qrels(folder, split)
     documents = tuple(read_corpus(folder))
     queries = {row.id: row for row in read_queries(folder)}
-    if not any(row.text.strip() for row in documents):
+    if all(is_blank(row.text) for row in documents):
         raise InputError(f"all {len(documents)} documents are empty: there is nothing to find", path=folder)
     _require_known(folder, split, qrels, set(queries), {row.id for row in documents})
+    for name in (*queries, *(row.id for row in documents)):
+        if any(character in name for character in "\t\r\n"):
+            raise InputError(f"the id {name!r} holds a tab or line break, which a ranking's file cannot", path=folder)
     return Collection(
         name=folder.resolve().name,
         split=split,

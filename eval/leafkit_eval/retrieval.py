@@ -146,6 +146,7 @@ def _rows(judged: Judged, dim: int) -> list[dict[str, Any]]:
                 "queries_without_relevant": measures.without_relevant,
                 "empty_documents": judged.collection.empty_documents,
                 "shared_ids": len(judged.collection.shared_ids),
+                "judgements": judged.collection.judgements,
                 "relevant_self_hits": judged.collection.relevant_self_hits,
             }
         )

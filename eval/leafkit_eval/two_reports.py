@@ -15,6 +15,8 @@ from leafkit_eval import statistics
 from leafkit_eval.metrics import METRICS
 from leafkit_eval.retrieval import FORMAT, VERSION
 
+ROUNDED = 1e-5  # the values of single queries have six digits
+
 
 def compare_reports(first: str | Path, second: str | Path, *, metric: str = "ndcg_at_10") -> list[dict[str, Any]]:
     """Compare what two reports say of the collections and modes that both have.
@@ -31,15 +33,17 @@ def compare_reports(first: str | Path, second: str | Path, *, metric: str = "ndc
         that differ at all.
 
     Raises:
-        InputError: a folder holds no report of this version, the two have nothing in common, or they judge other
-            queries under one name.
+        InputError: a folder holds no report of this version, or one whose files do not agree; the two have nothing in
+            common, or judge a collection by other judgements.
     """
     folders = [Path(first), Path(second)]
-    keys = [_judged(folder) for folder in folders]
-    shared = [key for key in keys[0] if key in keys[1]]
+    if metric not in METRICS:
+        raise InputError(f"there is no metric {metric!r}: expected one of {', '.join(METRICS)}")
+    reports = [_judged(folder) for folder in folders]
+    shared = [key for key in reports[0] if key in reports[1]]
     if not shared:
         raise InputError(f"shares no collection, split and mode with {first}", path=folders[1])
-    values = {key: _paired(folders, key, metric) for key in shared}
+    values = {key: _paired(folders, [report[key] for report in reports], key, metric) for key in shared}
     rows: list[dict[str, Any]] = []
     for mode in dict.fromkeys(key[2] for key in shared):
         of_mode = [key for key in shared if key[2] == mode]
@@ -57,7 +61,7 @@ def compare_reports(first: str | Path, second: str | Path, *, metric: str = "ndc
 def unshared(first: str | Path, second: str | Path) -> dict[str, list[str]]:
     """Name what one report judges and the other does not: folder to collection and mode."""
     folders = [Path(first), Path(second)]
-    keys = [_judged(folder) for folder in folders]
+    keys = [list(_judged(folder)) for folder in folders]
     return {
         str(folder): [f"{key[0]} ({key[2]})" for key in own if key not in others]
         for folder, own, others in zip(folders, keys, keys[::-1], strict=True)
@@ -89,7 +93,7 @@ def _row(key: _Key | None, mode: str, parts: list[tuple[_Key, NDArray[np.float64
     }
 
 
-def _judged(folder: Path) -> list[_Key]:
+def _judged(folder: Path) -> dict[_Key, dict[str, Any]]:
     path = folder / "report.json"
     try:
         report: Any = json.loads(path.read_bytes())
@@ -102,20 +106,28 @@ def _judged(folder: Path) -> list[_Key]:
             f"{report.get('format')!r}, version {report.get('version')!r}" if isinstance(report, dict) else "no object"
         )
         raise InputError(f"is {found}, expected {FORMAT!r}, version {VERSION}: make the report anew", path=path)
-    return [(row["dataset"], row["split"], row["mode"]) for row in report["results"]]
+    try:
+        return {(row["dataset"], row["split"], row["mode"]): {**row} for row in report["results"]}
+    except (KeyError, TypeError) as exc:
+        raise InputError(f"is not what leafkit wrote ({exc!r}): make the report anew", path=path) from exc
 
 
-def _paired(folders: list[Path], key: _Key, metric: str) -> NDArray[np.float64]:
+def _paired(folders: list[Path], rows: list[dict[str, Any]], key: _Key, metric: str) -> NDArray[np.float64]:
     """The metric of every query, (2, Q), of both reports in the order of the first's."""
-    if metric not in METRICS:
-        raise InputError(f"there is no metric {metric!r}: expected one of {', '.join(METRICS)}")
-    tables = [_per_query(folder / "runs" / f"{'.'.join(key)}.tsv", metric) for folder in folders]
-    if tables[0].keys() != tables[1].keys():
-        other = sorted(tables[0].keys() ^ tables[1].keys())
-        raise InputError(
-            f"{key[0]} is judged on other queries than in {folders[0]}: {len(other)} are in one only, as {other[0]!r}",
-            path=folders[1],
-        )
+    if rows[0].get("judgements") != rows[1].get("judgements"):
+        raise InputError(f"{key[0]} ({key[1]}) was judged by other judgements than in {folders[0]}", path=folders[1])
+    tables = []
+    for folder, row in zip(folders, rows, strict=True):
+        path = folder / "runs" / f"{'.'.join(key)}.tsv"
+        table = _per_query(path, metric)
+        mean = sum(table.values()) / max(len(table), 1)
+        if len(table) != row.get("queries") or not abs(mean - row.get(metric, np.nan)) < ROUNDED:
+            raise InputError(
+                f"has {len(table)} queries with a mean of {mean:.6f}, report.json says {row.get('queries')} with"
+                f" {row.get(metric)}: make the report anew",
+                path=path,
+            )
+        tables.append(table)
     return np.array([[table[query] for query in tables[0]] for table in tables])
 
 

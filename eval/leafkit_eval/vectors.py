@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leafkit.io.atomic import make_folder
 from leafkit.progress import OnProgress, Progress
 from leafkit.space import EmbeddingSpace, Kind
 from leafkit.store import EmbeddingStore, embed_texts
@@ -27,7 +28,7 @@ class Vectors:
 
     def __init__(self, role: str, encoder: Teacher, cache: Path) -> None:
         self._role, self._encoder = role, encoder
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         folder = cache / f"{encoder.fingerprint}.store"
         self._store = EmbeddingStore.open_or_create(folder, encoder.space, made_by=encoder.fingerprint)
         self._embedded = self._cached = 0

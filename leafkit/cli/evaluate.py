@@ -63,6 +63,7 @@ def retrieval(
     Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
     """
     from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
+    from leafkit.io.atomic import make_folder
     from leafkit.students import open_encoder, open_student, student_rotation
     from leafkit.training import RunLog
     from leafkit.training.log import LOG
@@ -70,9 +71,10 @@ def retrieval(
     require_packages("pytrec_eval", "jinja2", *(["bm25s", "Stemmer"] if bm25 else []), extra="judge")
     from leafkit_eval import judge_retrieval, write_report
 
-    _require_free(out, student.name)
+    make_folder(out)
     collections, failures = _load(data or [], _names(datasets), split)
     leaf = open_student(student)
+    _require_free(out, student.name, leaf.fingerprint)
     whole = open_encoder(teacher, leaf.space, whose=str(student), rotation=student_rotation(student))
     with progress_bar() as on_progress:
         result = judge_retrieval(
@@ -154,16 +156,18 @@ def _widths(text: str | None) -> list[int]:
         raise UsageError(f"--dims {text!r}: expected whole numbers with commas between") from exc
 
 
-def _require_free(out: Path, student: str) -> None:
+def _require_free(out: Path, student: str, fingerprint: str) -> None:
     """Refuse to replace the report of another leaf; the same leaf's is made anew."""
     path = out / "report.json"
     try:
-        there = json.loads(path.read_bytes())["student"]["name"]
+        there = json.loads(path.read_bytes())["student"]
+        name, content = there["name"], there["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # none, or nothing that anyone could read
-    if there != student:
+    if (name, content) != (student, fingerprint):
         raise UsageError(
-            f"{path} is the report of {there}: choose another --out, and --cache {out / 'cache'} for its vectors"
+            f"{path} is the report of {name} ({content}): choose another --out, and --cache {out / 'cache'} for the"
+            " vectors"
         )
 
 

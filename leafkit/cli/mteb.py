@@ -42,6 +42,7 @@ def mteb(
     from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
 
     require_packages("mteb", extra="eval")
+    from leafkit.io.atomic import make_folder
     from leafkit.students import open_encoder, open_student, student_rotation
     from leafkit.students.folder import student_space
     from leafkit.teachers import open_teacher
@@ -56,15 +57,19 @@ def mteb(
         write_summary,
     )
 
-    if not data and not tasks and benchmark is None:
+    names = [task.strip() for task in (tasks or "").split(",") if task.strip()]
+    if name is not None and name.count("/") != 1:
+        raise UsageError(f"--name {name!r}: expected ORGANISATION/MODEL")
+    if not data and not names and benchmark is None:
         raise UsageError("nothing to evaluate on: give --data FOLDER, --tasks NAMES or --benchmark NAME")
+    make_folder(out)
     wanted, unread = [], []
     for folder in data or []:
         try:
             wanted.append(local_task(folder, split=split))
         except InputError as exc:
             unread.append(exc)
-    wanted += named_tasks([task.strip() for task in (tasks or "").split(",") if task.strip()], benchmark=benchmark)
+    wanted += named_tasks(names, benchmark=benchmark)
     if unread and not wanted:
         raise unread[0]
     _require_distinct([task.metadata.name for task in wanted])

@@ -31,7 +31,18 @@ def new_file(path: Path) -> Iterator[Path]:
             scratch.replace(path)
             sync(path.parent)
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a folder that is a file: what went wrong was said above
+            scratch.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where it is not there yet.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,11 @@ LONGEST_TEXT = 1_000_000  # characters; every encoder has cut a text long before
 csv.field_size_limit(8 * LONGEST_TEXT)
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: no character, or only spaces and such as have no width."""
+    return not any(character.isprintable() and not character.isspace() for character in text)
+
+
 @dataclass(frozen=True, slots=True)
 class TextRow:
     """A text as it will be embedded, title joined; ``place`` is ``file:line`` for messages."""

@@ -108,7 +108,11 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
         tmp_path / "report",
     )
     _, error = leafkit("eval", "retrieval", *another, code=2)
-    assert "is the report of leaf: choose another --out" in error
+    assert "is the report of leaf (" in error
+    assert "choose another --out" in error
+    blocked = (*another[:-1], tmp_path / "other" / "config.json" / "report")
+    _, error = leafkit("eval", "retrieval", *blocked, code=3)
+    assert "cannot write" in error
     new = tmp_path / "new"
     new.touch()
     assert {path.stat().st_mode for path in (tmp_path / "other").rglob("*") if path.is_file()} == {new.stat().st_mode}
@@ -143,6 +147,8 @@ def test_mteb_scores_folders_and_says_which_task_failed(tmp_path, teacher_folder
     assert "not evaluated: " in said
     _, error = leafkit(*asked, "--data", folder, code=2)
     assert "two tasks are called 'pairs-local'" in error
+    _, error = leafkit(*asked, "--name", "leaf", code=2)
+    assert "expected ORGANISATION/MODEL" in error
 
 
 def test_errors_are_one_line_with_their_code(tmp_path, teacher_folder):

@@ -51,3 +51,8 @@ def test_real_collections_give_their_reference_scores(data, name, ndcg, recall):
     means = measure(collection.qrels, bm25_run(collection, drop_self=False)).means
     assert means["ndcg_at_10"] == pytest.approx(ndcg, abs=6e-4)
     assert means["recall_at_100"] == pytest.approx(recall, abs=6e-4)
+
+
+def test_documents_of_stop_words_alone_are_never_found(beir):
+    collection = load_collection(beir({"a": "the", "b": "of and"}, {"q": "the"}, {"q": {"a": 1}}))
+    assert bm25_run(collection) == {"q": {}}

@@ -53,3 +53,24 @@ def test_dropping_a_querys_own_id_may_cost_it_a_right_answer(beir):
     folder = beir({"a": "red", "b": "blue"}, {"a": "red?", "b": "blue?"}, {"a": {"a": 1}, "b": {"a": 1, "b": 0}})
     collection = load_collection(folder)
     assert (collection.shared_ids, collection.relevant_self_hits) == (("a", "b"), 1)
+
+
+def test_texts_that_show_nothing_are_never_found(beir):
+    collection = load_collection(beir({"a": "red", "b": "\u200b", "c": " \t"}, {"q": "red"}, {"q": {"a": 1}}))
+    assert (len(collection.findable), collection.empty_documents) == (1, 2)
+
+
+def test_two_judgements_have_one_hash_where_they_are_the_same(beir):
+    def judgements(qrels, name):
+        return load_collection(beir({"a": "red", "b": "blue"}, {"q": "red", "r": "blue"}, qrels, name=name)).judgements
+
+    first = judgements({"q": {"a": 1}, "r": {"b": 2, "a": 0}}, "x")
+    assert first == judgements({"r": {"a": 0, "b": 2}, "q": {"a": 1}}, "y")
+    assert first != judgements({"q": {"a": 1}, "r": {"b": 1, "a": 0}}, "z")
+
+
+def test_names_that_would_leave_their_folder_or_line_are_refused(beir):
+    with pytest.raises(InputError, match="expected the name of a file in qrels"):
+        load_collection(beir({"a": "red"}, {"q": "red"}, {"q": {"a": 1}}, name="x"), split="../test")
+    with pytest.raises(InputError, match="holds a tab or line break"):
+        load_collection(beir({"a\nb": "red", "c": "blue"}, {"q": "red"}, {"q": {"c": 1}}, name="y"))

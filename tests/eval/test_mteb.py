@@ -156,6 +156,36 @@ def test_what_was_scored_is_kept_and_changed_data_is_scored_anew(teacher, pairs,
     assert again == pytest.approx(-first, abs=1e-6)
 
 
+def test_each_split_has_its_own_score(teacher, pairs, tmp_path):
+    rows = [json.loads(line) for line in (pairs / "test.jsonl").read_text().splitlines()]
+    lines(pairs / "dev.jsonl", [row | {"score": 5 - row["score"]} for row in rows])
+    scores = []
+    for split in ("test", "dev", "test"):
+        (outcome,) = run_mteb(model(teacher, tmp_path), [local_task(pairs, split=split)], tmp_path / "out")
+        scores.append(outcome.score)
+    assert scores == [scores[0], pytest.approx(-scores[0], abs=1e-6), scores[0]]
+    assert scores[0] != 0
+
+
+def test_a_result_that_cannot_be_read_is_made_anew(teacher, pairs, tmp_path):
+    (first,) = run_mteb(model(teacher, tmp_path), [local_task(pairs)], tmp_path / "out")
+    (path,) = (tmp_path / "out" / "results").rglob("pairs-local.json")
+    for broken in ("", "{}", "null", path.read_text()[:90]):
+        path.write_text(broken)
+        (again,) = run_mteb(model(teacher, tmp_path), [local_task(pairs)], tmp_path / "out")
+        assert again.score == first.score
+
+
+@pytest.mark.parametrize("labels", [("a", "b"), (2, 3), ("0", "1")])
+def test_two_classes_may_have_any_names(teacher, tmp_path, labels):
+    rows = [{"text": f"{tiny.WORDS[n % 2 * 9]} {tiny.WORDS[n]}", "label": labels[n % 2]} for n in range(40)]
+    lines(tmp_path / "two" / "train.jsonl", rows)
+    task = local_task(lines(tmp_path / "two" / "test.jsonl", rows))
+    (outcome,) = run_mteb(model(teacher, tmp_path), [task], tmp_path / "out")
+    assert outcome.failure is None
+    assert outcome.score > 0.6
+
+
 def test_another_checkpoint_never_gets_the_first_ones_scores(tmp_path, teacher, pairs):
     other = open_teacher(tiny.save_teacher(tmp_path / "other", normalize=False), precision="float32")
     next(iter(other.model[0].auto_model.parameters())).data.normal_()
@@ -210,6 +240,12 @@ def test_folders_that_are_no_task_are_refused(tmp_path):
         local_task(tmp_path / "nowhere")
     with pytest.raises(InputError, match="splits found: dev"):
         local_task(lines(tmp_path / "dev" / "dev.jsonl", [{"text": "a", "label": "b"}]))
+    with pytest.raises(InputError, match="holds no rows"):
+        local_task(lines(tmp_path / "blank" / "test.jsonl", []))
+    with pytest.raises(InputError, match="all 2 scores are the same"):
+        local_task(
+            lines(tmp_path / "flat" / "test.jsonl", [{"sentence1": "a", "sentence2": "b", "score": 1}] * 2)
+        ).load_data()
     with pytest.raises(InputError, match=r"test.jsonl:1: has the fields a"):
         local_task(lines(tmp_path / "fields" / "test.jsonl", [{"a": 1}]))
 
@@ -221,6 +257,9 @@ def test_folders_that_are_no_task_are_refused(tmp_path):
         ([{"sentence1": "a", "sentence2": "b", "label": label} for label in (0, 2)], "label is 2, expected 0 or 1"),
         ([{"sentence1": "a", "sentence2": "b", "score": score} for score in (0, "high")], "score is 'high'"),
         ([{"text": "a", "label": "b"}, {"label": "b"}], "text is None"),
+        ([{"sentence1": "a", "sentence2": "b", "score": score} for score in (0, float("nan"))], "score is nan"),
+        ([{"sentence1": "a", "sentence2": "b", "score": score} for score in (0, True)], "score is True"),
+        ([{"query": "a", "positive": texts, "negative": ["b"]} for texts in (["c"], [7])], r"positive is \[7\]"),
         ([{"query": "a", "positive": ["b"], "negative": texts} for texts in (["c"], "c")], "negative is 'c'"),
     ],
 )

@@ -83,9 +83,22 @@ def test_what_is_no_report_or_another_one_is_refused(collections, reported, tmp_
         compare_reports(a, b, metric="map")
     table = b / "runs" / "many5.test.symmetric.tsv"
     lines = table.read_text().splitlines(keepends=True)
-    table.write_text("".join(lines[:-1]))
-    with pytest.raises(InputError, match=r"judged on other queries .* 1 are in one only, as 'q29'"):
+    for broken in (lines[:-1], lines[:1], [*lines[:-1], lines[1]], [*lines[:-1], lines[-1].replace("0.", "nan", 1)]):
+        table.write_text("".join(broken))
+        with pytest.raises(InputError, match=r"symmetric.tsv: (has \d+ queries with a mean|cannot be read)"):
+            compare_reports(a, b)
+    table.write_text("".join(lines))
+    report = json.loads((b / "report.json").read_bytes())
+    for row in report["results"]:
+        row["judgements"] = "0" * 16
+    (b / "report.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match="was judged by other judgements"):
         compare_reports(a, b)
+    (b / "report.json").write_text(json.dumps({**report, "results": [7]}))
+    with pytest.raises(InputError, match="is not what leafkit wrote"):
+        compare_reports(a, b)
+    report = json.loads((a / "report.json").read_bytes())
+    (b / "report.json").write_text(json.dumps(report))
     table.unlink()
     with pytest.raises(InputError, match="make the report anew"):
         compare_reports(a, b)

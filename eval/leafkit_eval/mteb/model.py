@@ -17,6 +17,7 @@ from mteb.types import PromptType
 from numpy.typing import NDArray
 
 from leafkit.index import Index
+from leafkit.io.texts import is_blank
 from leafkit.progress import OnProgress, silent
 from leafkit.space import Kind
 from leafkit.store import Row
@@ -85,7 +86,7 @@ class MtebModel(AbsEncoder):  # type: ignore[misc]  # mteb is not checked for ty
         ids, texts = [], []
         for row in cast(Iterable[Mapping[str, str]], corpus):
             text = f"{row.get('title') or ''} {row['text']}".strip()
-            if text:
+            if not is_blank(text):
                 ids.append(row["id"])
                 texts.append(text)
         vectors = self._vectors_of(texts, "documents' encoder", "document", task_metadata)
@@ -131,7 +132,7 @@ class MtebModel(AbsEncoder):  # type: ignore[misc]  # mteb is not checked for ty
     def _vectors_of(self, texts: Sequence[str], side: Side, kind: Kind, task_metadata: Any) -> NDArray[np.float32]:
         vectors = self._vectors[side]
         out = np.zeros((len(texts), vectors.space.dim), dtype=np.float32)
-        written = [place for place, text in enumerate(texts) if text.strip()]
+        written = [place for place, text in enumerate(texts) if not is_blank(text)]
         if not written:
             return out
         rows = [Row(texts[place], kind, str(place)) for place in written]

@@ -36,7 +36,7 @@ class TaskOutcome:
     @property
     def score(self) -> float | None:
         """The main score, from 0 to 1."""
-        return None if self.result is None else float(self.result.get_score())
+        return None if self.result is None else float(self.result.get_score(splits=[self.split]))
 
 
 def named_tasks(names: Sequence[str] = (), *, benchmark: str | None = None) -> list[AbsTask]:
@@ -62,10 +62,20 @@ def run_mteb(model: MtebModel, tasks: Sequence[AbsTask], out: str | Path) -> lis
     cache = mteb.ResultCache(out)
     outcomes = []
     for task in tasks:
-        kept = cache.load_task_result(task.metadata.name, model.mteb_model_meta)
+        kept = _kept(cache, task, model)
         same_data = kept is not None and kept.dataset_revision == task.metadata.revision
         outcomes.append(_outcome(model, task, cache, "only-missing" if same_data else "always"))
     return outcomes
+
+
+def _kept(cache: Any, task: AbsTask, model: MtebModel) -> TaskResult | None:
+    """The result that is there, None where there is none, or a file that cannot be read."""
+    try:
+        found: TaskResult | None = cache.load_task_result(task.metadata.name, model.mteb_model_meta)
+    except Exception:  # noqa: BLE001  # cut off, or written by something else: mteb raises what it happens to meet
+        cache.get_task_result_path(task.metadata.name, model.mteb_model_meta).unlink(missing_ok=True)
+        return None
+    return found
 
 
 def require_own(out: str | Path, encoder: Teacher, documents: Teacher | None = None) -> None:
@@ -86,7 +96,10 @@ def _kept_summary(out: Path) -> dict[str, Any] | None:
         value: Any = json.loads((out / "mteb.json").read_bytes())
     except (OSError, ValueError):
         return None  # none, or nothing that anyone could read
-    return value if isinstance(value, dict) and value.get("format") == FORMAT and "tasks" in value else None
+    tasks = value.get("tasks") if isinstance(value, dict) and value.get("format") == FORMAT else None
+    fields = {"name", "type", "metric", "split", "score", "failure"}
+    sound = isinstance(tasks, list) and all(isinstance(task, dict) and fields <= set(task) for task in tasks)
+    return value if sound and {"model", "revision"} <= set(value) else None
 
 
 def write_summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ def local_task(folder: str | Path, *, split: str = "test") -> AbsTask:
 
 
 def _form_of(folder: Path, path: Path) -> _Form:
-    line, first = next(_rows(path))
+    line, first = next(_rows(path), (0, {}))
+    if not line:
+        raise InputError("holds no rows", path=path)
     for form in (_STS, _PAIRS, _RERANKING):
         if set(form.fields) <= set(first):
             return form
@@ -168,17 +171,27 @@ def _fill_reranking(task: Any, folder: Path, split: str, form: _Form) -> None:
 
 
 def _fill_rows(task: Any, folder: Path, split: str, form: _Form) -> None:
-    parts = {}
+    parts: dict[str, dict[str, list[Any]]] = {}
     for part in {split, "train"} if form is _CLASSES else {split}:
         columns: dict[str, list[Any]] = {column: [] for column in form.columns or form.fields}
         for _, row in _checked(folder, part, form):
             for column, field in zip(columns, form.fields, strict=True):
                 columns[column].append(row[field])
-        parts[part] = Dataset.from_dict(columns)
+        parts[part] = columns
+    if form is _CLASSES:  # mteb's precision of two classes wants a 1
+        labels = [str(label) for columns in parts.values() for label in columns["label"]]
+        number_of = {label: number for number, label in enumerate(sorted(set(labels)))}
+        for columns in parts.values():
+            columns["label"] = [number_of[str(label)] for label in columns["label"]]
+    elif form is _CLUSTERS:
+        parts[split]["labels"] = [str(label) for label in parts[split]["labels"]]
     if form is _STS:
-        scores = parts[split]["score"]
+        scores = [float(score) for score in parts[split]["score"]]
+        if len(set(scores)) < 2:
+            raise InputError(f"all {len(scores)} scores are the same: no correlation can be told", path=folder)
+        parts[split]["score"] = scores
         task.min_score, task.max_score = min(scores), max(scores)  # correlations do not depend on them
-    task.dataset = DatasetDict(parts)
+    task.dataset = DatasetDict({part: Dataset.from_dict(columns) for part, columns in parts.items()})
 
 
 def _checked(folder: Path, split: str, form: _Form) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -192,13 +205,21 @@ def _checked(folder: Path, split: str, form: _Form) -> Iterator[tuple[int, dict[
     }
     for line, row in _rows(path):
         for field in form.fields:
-            if not isinstance(row.get(field), kinds.get(field, (str,))):
+            value = row.get(field)
+            if not isinstance(value, kinds.get(field, (str,))) or isinstance(value, bool) or not _sound(value):
                 raise InputError(
                     f"{field} is {row.get(field)!r}: this is a folder for {form.name}", path=path, line=line
                 )
         if form is _PAIRS and row["label"] not in (0, 1):
             raise InputError(f"label is {row['label']!r}, expected 0 or 1", path=path, line=line)
         yield line, row
+
+
+def _sound(value: Any) -> bool:
+    """No number that is none, and nothing but texts in a list."""
+    if isinstance(value, list):
+        return all(isinstance(text, str) for text in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -131,12 +131,16 @@ def write_card(report: str | Path, out: str | Path, *, mteb: str | Path | None =
     """
     told = _read(Path(report) / "report.json", "leafkit.report")
     scores = None if mteb is None else _read(Path(mteb) / "mteb.json", "leafkit.mteb")
-    if scores is not None and scores["revision"] != told["student"]["fingerprint"]:
+    own = told.get("student", {}).get("fingerprint")
+    if scores is not None and scores.get("revision") != own:
+        raise InputError(f"holds scores of {scores.get('revision')}, the report is of {own}", path=Path(mteb or ""))
+    try:
+        text = model_card(told, scores, name=name)
+    except (KeyError, TypeError, AttributeError) as exc:
         raise InputError(
-            f"holds scores of {scores['revision']}, the report is of {told['student']['fingerprint']}",
-            path=Path(mteb or ""),
-        )
-    write_file(Path(out), model_card(told, scores, name=name).encode())
+            f"holds something else than leafkit writes ({exc!r}): make it anew", path=Path(report)
+        ) from exc
+    write_file(Path(out), text.encode())
     return Path(out)
 
 

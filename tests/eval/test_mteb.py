@@ -240,8 +240,10 @@ def test_folders_that_are_no_task_are_refused(tmp_path):
         local_task(tmp_path / "nowhere")
     with pytest.raises(InputError, match="splits found: dev"):
         local_task(lines(tmp_path / "dev" / "dev.jsonl", [{"text": "a", "label": "b"}]))
+    blank = lines(tmp_path / "blank" / "test.jsonl", [])
+    (blank / "test.jsonl").write_text("\n\n")
     with pytest.raises(InputError, match="holds no rows"):
-        local_task(lines(tmp_path / "blank" / "test.jsonl", []))
+        local_task(blank)
     with pytest.raises(InputError, match="all 2 scores are the same"):
         local_task(
             lines(tmp_path / "flat" / "test.jsonl", [{"sentence1": "a", "sentence2": "b", "score": 1}] * 2)

@@ -20,7 +20,9 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "leaf": {"epochs": 30.0},
     # For tens of thousands of texts and minutes: one fall of a higher rate, the projection, which starts from a fit
     # and not from text, moving faster. docs/results.md has what each brought.
-    "fast": {"minutes": 10.0, "cycles": 1, "learning_rate": 2e-4, "projection_factor": 3.0, "warmup": 0.02},
+    "fast": {
+        "minutes": 10.0, "cycles": 1, "learning_rate": 2e-4, "projection_factor": 3.0, "warmup": 0.02, "ranking": 0.4,
+    },
     # Adam's larger steps: every row of a table sees few of them, and no layer amplifies them.
     "static": {
         "epochs": 4.0, "cycles": 1, "batch_size": 256, "learning_rate": 3e-3, "weight_decay": 0.0, "warmup": 0.02,

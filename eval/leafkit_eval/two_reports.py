@@ -99,7 +99,7 @@ def _judged(folder: Path) -> dict[_Key, dict[str, Any]]:
         report: Any = json.loads(path.read_bytes())
     except OSError as exc:
         raise InputError("holds no report.json: give the folder of a report", path=folder) from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InputError(f"is no JSON: {exc}", path=path) from exc
     if not isinstance(report, dict) or report.get("format") != FORMAT or report.get("version") != VERSION:
         found = (

@@ -162,7 +162,7 @@ def _require_free(out: Path, student: str, fingerprint: str) -> None:
     try:
         there = json.loads(path.read_bytes())["student"]
         name, content = there["name"], there["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # none, or nothing that anyone could read
     if (name, content) != (student, fingerprint):
         raise UsageError(

@@ -12,7 +12,7 @@ from leafkit.io.lines import numbered_lines
 from leafkit.io.texts import Kind, TextRow, read_file
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-INTEGER = re.compile(r"[+-]?[0-9]+")
+INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 LARGEST_GRADE = 1_000_000  # trec_eval counts in 32 bits, and 2^grade is a gain to some
 QRELS_SUFFIXES = (".tsv", ".tsv.gz", ".txt")
 

@@ -107,7 +107,7 @@ def read_file(path: Path, *, kind: Kind, text_field: str = "text", empty_allowed
         yield from _plain(path, kind)
         return
     if suffix in JSON_LINES:
-        records = _json_lines(path)
+        records = json_lines(path)
     elif suffix in (CSV, TSV):
         records = _table(path, text_field, tab=suffix == TSV)
     elif suffix == PARQUET:
@@ -125,7 +125,12 @@ def _plain(path: Path, kind: Kind) -> Iterator[TextRow]:
             yield TextRow(text.strip(), kind, f"{path.name}:{line}", f"{path}:{line}")
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Give the number and the object of every line that is not blank.
+
+    Raises:
+        InputError: the file is missing or empty, or a line is no JSON object; names the line.
+    """
     for line, text in numbered_lines(path):
         if not text.strip():
             continue

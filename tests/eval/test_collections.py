@@ -74,3 +74,10 @@ def test_names_that_would_leave_their_folder_or_line_are_refused(beir):
         load_collection(beir({"a": "red"}, {"q": "red"}, {"q": {"a": 1}}, name="x"), split="../test")
     with pytest.raises(InputError, match="holds a tab or line break"):
         load_collection(beir({"a\nb": "red", "c": "blue"}, {"q": "red"}, {"q": {"c": 1}}, name="y"))
+
+
+def test_a_grade_of_thousands_of_digits_is_refused(beir):
+    folder = beir({"a": "red"}, {"q": "red"}, {"q": {"a": 1}})
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t" + "1" * 5000 + "\n")
+    with pytest.raises(InputError, match=r"test.tsv:2: grade '1+' is no integer"):
+        load_collection(folder)

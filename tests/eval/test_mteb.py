@@ -255,7 +255,7 @@ def test_folders_that_are_no_task_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": "a", "label": "b"}, None], "is no JSON object"),
+        ([{"text": "a", "label": "b"}, None], "expected a JSON object"),
         ([{"sentence1": "a", "sentence2": "b", "label": label} for label in (0, 2)], "label is 2, expected 0 or 1"),
         ([{"sentence1": "a", "sentence2": "b", "score": score} for score in (0, "high")], "score is 'high'"),
         ([{"text": "a", "label": "b"}, {"label": "b"}], "text is None"),

@@ -94,7 +94,7 @@ def require_own(out: str | Path, encoder: Teacher, documents: Teacher | None = N
 def _kept_summary(out: Path) -> dict[str, Any] | None:
     try:
         value: Any = json.loads((out / "mteb.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None  # none, or nothing that anyone could read
     tasks = value.get("tasks") if isinstance(value, dict) and value.get("format") == FORMAT else None
     fields = {"name", "type", "metric", "split", "score", "failure"}

@@ -22,7 +22,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from leafkit.errors import InputError
 from leafkit.io.beir import is_beir_folder
-from leafkit.io.lines import numbered_lines
+from leafkit.io.texts import json_lines
 from leafkit_eval.collections import load_collection
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -84,7 +84,7 @@ def local_task(folder: str | Path, *, split: str = "test") -> AbsTask:
 
 
 def _form_of(folder: Path, path: Path) -> _Form:
-    line, first = next(_rows(path), (0, {}))
+    line, first = next(json_lines(path), (0, {}))
     if not line:
         raise InputError("holds no rows", path=path)
     for form in (_STS, _PAIRS, _RERANKING):
@@ -203,7 +203,7 @@ def _checked(folder: Path, split: str, form: _Form) -> Iterator[tuple[int, dict[
         "positive": (list,),
         "negative": (list,),
     }
-    for line, row in _rows(path):
+    for line, row in json_lines(path):
         for field in form.fields:
             value = row.get(field)
             if not isinstance(value, kinds.get(field, (str,))) or isinstance(value, bool) or not _sound(value):
@@ -220,20 +220,6 @@ def _sound(value: Any) -> bool:
     if isinstance(value, list):
         return all(isinstance(text, str) for text in value)
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    import json
-
-    for line, text in numbered_lines(path):
-        if text.strip():
-            try:
-                row = json.loads(text)
-            except ValueError as exc:
-                raise InputError(f"is no JSON: {exc}", path=path, line=line) from exc
-            if not isinstance(row, dict):
-                raise InputError("is no JSON object", path=path, line=line)
-            yield line, row
 
 
 def _splits(folder: Path) -> dict[str, Path]:

@@ -147,7 +147,7 @@ def write_card(report: str | Path, out: str | Path, *, mteb: str | Path | None =
 def _read(path: Path, form: str) -> Any:
     try:
         value: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise InputError(f"is no report ({exc!r})", path=path) from exc
     if not isinstance(value, dict) or value.get("format") != form:
         raise InputError(f"is no {form}", path=path)

@@ -57,7 +57,7 @@ def test_the_schema_names_every_field_that_is_written(result):
 
 def test_the_page_needs_nothing_from_outside(result, tmp_path):
     page = write_report(result, tmp_path).html.read_text()
-    assert not re.search(r"https?:|//\w|\bsrc=|\bhref=|@import|url\(|<script|<link|<iframe", page)
+    assert not re.search(r"https?:|//\w|\bsrc=|\bhref=|@import|url\(|<script[^>]|<link|<iframe", page)
 
 
 def test_texts_are_shown_as_they_are(result, tmp_path):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from leafkit_eval import statistics
 
-PAIRS = (("asymmetric", "teacher"), ("symmetric", "teacher"), ("asymmetric", "symmetric"), ("asymmetric", "bm25"))
+PAIRS = (("asymmetric", "teacher"), ("symmetric", "teacher"), ("asymmetric", "symmetric"))
+LEAF = ("asymmetric", "symmetric")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Scored:
 
 
 def compare(scored: Sequence[Scored], *, margin: float) -> list[dict[str, Any]]:
-    """Compare leaf, teacher and BM25 on every collection, and over all of them where there are several.
+    """Compare leaf, teacher and baselines on every collection, and over all of them where there are several.
 
     Args:
         scored: collections, all judged with the same systems.
@@ -44,7 +45,9 @@ def compare(scored: Sequence[Scored], *, margin: float) -> list[dict[str, Any]]:
         ``p_holm`` the same corrected for the rows of its kind (all collections; each collection); ``p_worse`` of the
         bootstrap that the system is worse by the margin or more: below 0.05 it is not.
     """
-    pairs = [pair for pair in PAIRS if set(pair) <= set(scored[0].per_query)]
+    named = {name for pair in PAIRS for name in pair}
+    baselines = [name for name in scored[0].per_query if name not in named]  # BM25 among them
+    pairs = [*PAIRS, *((system, baseline) for baseline in baselines for system in LEAF)]
     flipped = [_flipped(each, pairs) for each in scored]
     rows = []
     for number, (system, other) in enumerate(pairs) if len(scored) > 1 else ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ from leafkit_eval.search import search_run
 from leafkit_eval.sweep import Setting, Swept, cut
 from leafkit_eval.vectors import Vectors
 
-Mode = Literal["bm25", "teacher", "symmetric", "asymmetric"]
+Mode = str  # bm25, teacher, symmetric, asymmetric, or a baseline's name
+BASELINE = "baseline-"
 # Who embeds queries and who documents.
 SIDES: dict[Mode, tuple[str, str]] = {
     "teacher": ("teacher", "teacher"),
@@ -79,7 +80,7 @@ def judge_collection(
 
     Args:
         collection: documents, queries and judgements.
-        vectors: of ``teacher`` and ``student``, every text embedded.
+        vectors: of ``teacher``, ``student`` and baselines, each in its own space, every text embedded.
         narrower: widths and precisions to judge the modes at too.
         bm25: judge BM25 too.
         drop_self: leave the document out that has the query's own id.
@@ -91,7 +92,8 @@ def judge_collection(
     document_ids = [row.id for row in collection.findable]
     query_ids = [row.id for row in collection.queries]
     found: dict[Mode, Run] = {"bm25": bm25_run(collection, drop_self=drop_self)} if bm25 else {}
-    for mode, (asker, answerer) in SIDES.items():
+    others = {role: (role, role) for role in vectors if role.startswith(BASELINE)}
+    for mode, (asker, answerer) in {**others, **SIDES}.items():
         found[mode] = search_run(queries[asker], documents[answerer], document_ids, query_ids, drop_self=drop_self)
     measures = {mode: measure(collection.qrels, run) for mode, run in found.items()}
     stem = f"{collection.name}.{collection.split}"

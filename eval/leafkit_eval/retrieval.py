@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +24,7 @@ from leafkit_eval.alignment import cosine_report
 from leafkit_eval.bm25 import K1, B
 from leafkit_eval.collections import Collection
 from leafkit_eval.comparisons import compare
-from leafkit_eval.judging import Judged, judge_collection
+from leafkit_eval.judging import BASELINE, Judged, judge_collection
 from leafkit_eval.metrics import METRICS
 from leafkit_eval.runs import RunFolder
 from leafkit_eval.search import DEPTH
@@ -43,6 +44,7 @@ def judge_retrieval(
     out: str | Path,
     cache: str | Path | None = None,
     bm25: bool = False,
+    baselines: Mapping[str, Teacher] | None = None,
     drop_self: bool = True,
     dims: Sequence[int] = (),
     precisions: Sequence[str] = (),
@@ -68,6 +70,7 @@ def judge_retrieval(
         cache: folder of the vectors by encoder, ``out/cache`` if not given. A killed run goes on from it, and another
             student judged with the same cache finds the teacher's vectors.
         bm25: judge BM25 too.
+        baselines: other encoders by name, each judged alone in a space of its own.
         drop_self: leave the document out that has the query's own id, as BEIR does. Turn it off where queries and
             documents are numbered each for itself and equal ids mean nothing; the report counts them.
         dims: widths to judge the modes at too, from the same vectors (the space's own if not given).
@@ -85,7 +88,8 @@ def judge_retrieval(
 
     Raises:
         SpaceMismatch: the student is of another space.
-        UsageError: no collection, or one twice; a width or precision that there is not; or a margin that is no share.
+        UsageError: no collection, or one twice; a baseline without a plain name; a width or precision that there is not;
+            or a margin that is no share.
     """
     teacher.space.require_compatible(student.space, ours="the teacher", theirs="the student")
     _require_distinct(collections)
@@ -93,7 +97,10 @@ def judge_retrieval(
         raise UsageError(f"margin {margin}: expected a share from 0 up to 1, as 0.05")
     narrower = settings(dims, precisions, teacher.space.dim)
     out = Path(out)
-    vectors = open_vectors({"teacher": teacher, "student": student}, Path(cache) if cache else out / "cache")
+    others = {f"{BASELINE}{_plain(name)}": encoder for name, encoder in (baselines or {}).items()}
+    encoders = {"teacher": teacher, "student": student, **others}
+    vectors = open_vectors(encoders, Path(cache) if cache else out / "cache")
+    dims_of = {mode: encoder.space.dim for mode, encoder in others.items()}
     runs, judged = RunFolder(out / "runs"), []
     for number, collection in enumerate(collections):
         for side in vectors.values():
@@ -109,9 +116,10 @@ def judge_retrieval(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "teacher": _described(teacher, teacher_name or teacher.space.teacher.name),
         "student": _described(student, student_name),
+        "baselines": {mode: _described(encoder, mode.removeprefix(BASELINE)) for mode, encoder in others.items()},
         "not_judged": list(not_judged),
         "summary": _summary(judged),
-        "results": [row for each in judged for row in _rows(each, teacher.space.dim)],
+        "results": [row for each in judged for row in _rows(each, dims_of, teacher.space.dim)],
         "comparisons": compare([each.scored for each in judged], margin=margin),
         "sweep": sweep_rows([each.swept for each in judged]) if narrower else [],
         "alignment": [_alignment_row(each) for each in judged],
@@ -126,7 +134,13 @@ def judge_retrieval(
     }
 
 
-def _rows(judged: Judged, dim: int) -> list[dict[str, Any]]:
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise UsageError(f"baseline {name!r}: expected a name of letters, digits, dots, dashes: it names files")
+    return name
+
+
+def _rows(judged: Judged, dims_of: Mapping[str, int], dim: int) -> list[dict[str, Any]]:
     rows = []
     for mode, measures in judged.measures.items():
         rows.append(
@@ -134,7 +148,7 @@ def _rows(judged: Judged, dim: int) -> list[dict[str, Any]]:
                 "dataset": judged.collection.name,
                 "split": judged.collection.split,
                 "mode": mode,
-                "dim": None if mode == "bm25" else dim,
+                "dim": None if mode == "bm25" else dims_of.get(mode, dim),
                 "precision": None if mode == "bm25" else "float32",
                 **measures.means,
                 "ndcg_at_10_interval": statistics.interval(judged.means[mode]),

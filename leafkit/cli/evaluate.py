@@ -52,6 +52,9 @@ def retrieval(
     keep_self: Annotated[
         bool, typer.Option("--keep-self", help="Keep a document that has its query's own id; BEIR drops it.")
     ] = False,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="Another model, leaf or static table to judge too, alone; once a model.")
+    ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Judge BM25 too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, for machines.")] = False,
 ) -> None:
@@ -64,7 +67,7 @@ def retrieval(
     """
     from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
     from leafkit.io.atomic import make_folder
-    from leafkit.students import open_encoder, open_student, student_rotation
+    from leafkit.students import open_encoder, open_model, open_student, student_rotation
     from leafkit.training import RunLog
     from leafkit.training.log import LOG
 
@@ -84,6 +87,7 @@ def retrieval(
             out=out,
             cache=cache,
             bm25=bm25,
+            baselines={Path(name).name: open_model(name) for name in baseline or []},
             dims=_widths(dims),
             precisions=_names(precisions),
             margin=margin,

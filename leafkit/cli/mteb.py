@@ -43,9 +43,8 @@ def mteb(
 
     require_packages("mteb", extra="eval")
     from leafkit.io.atomic import make_folder
-    from leafkit.students import open_encoder, open_student, student_rotation
+    from leafkit.students import open_encoder, open_model, student_rotation
     from leafkit.students.folder import student_space
-    from leafkit.teachers import open_teacher
     from leafkit_eval.mteb import (
         MtebModel,
         describe_model,
@@ -73,11 +72,9 @@ def mteb(
     if unread and not wanted:
         raise unread[0]
     _require_distinct([task.metadata.name for task in wanted])
-    is_leaf = student_space(Path(model)) is not None
-    encoder = open_student(model) if is_leaf else open_teacher(model)
-    whole = None
+    encoder, whole = open_model(model), None
     if teacher is not None:
-        rotation = student_rotation(model) if is_leaf else None
+        rotation = student_rotation(model) if student_space(Path(model)) is not None else None
         whole = open_encoder(teacher, encoder.space, whose=model, rotation=rotation)
     require_own(out, encoder, whole)
     meta = describe_model(encoder, name or _name(model, asymmetric=whole is not None), documents=whole)

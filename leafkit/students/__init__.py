@@ -1,7 +1,14 @@
 """Small encoders: from a spec to an ordinary sentence-transformers model with the projection inside."""
 
 from leafkit.students.build import build_student
-from leafkit.students.folder import open_encoder, open_student, save_student, student_rotation, write_student
+from leafkit.students.folder import (
+    open_encoder,
+    open_model,
+    open_student,
+    save_student,
+    student_rotation,
+    write_student,
+)
 from leafkit.students.projection import Ridge, fit_ridge
 from leafkit.students.specs import LayersSpec, ModelSpec, StaticSpec, StudentSpec, parse_spec
 
@@ -14,6 +21,7 @@ __all__ = [
     "build_student",
     "fit_ridge",
     "open_encoder",
+    "open_model",
     "open_student",
     "parse_spec",
     "save_student",

@@ -122,6 +122,17 @@ def open_student(folder: str | Path, *, precision: Precision = "auto") -> Senten
     return SentenceEncoder(model, space, "student-" + content.removeprefix("xxh3:"), precision)
 
 
+def open_model(model: str | Path, *, precision: Precision = "auto") -> SentenceEncoder:
+    """Open a model as what it is: a leaf in its teacher's space, any other in its own.
+
+    Raises:
+        ModelError, CorruptData: as ``open_student`` and ``open_teacher``.
+    """
+    if student_space(Path(model)) is not None:
+        return open_student(model, precision=precision)
+    return open_teacher(model, precision=precision)
+
+
 def open_encoder(
     model: str | Path,
     space: EmbeddingSpace,

@@ -1,12 +1,15 @@
 import json
 from dataclasses import replace
 
+import jsonschema
 import numpy as np
 import pytest
 import pytrec_eval
 
 from leafkit.errors import SpaceMismatch, UsageError
+from leafkit.space import EmbeddingSpace, TeacherId
 from leafkit_eval.collections import load_collection
+from leafkit_eval.report import schema, write_report
 from leafkit_eval.retrieval import judge_retrieval
 
 
@@ -176,3 +179,26 @@ def test_collections_must_be_there_and_differ_in_name(collection, encoder, tmp_p
         judge_retrieval([], **encoders)
     with pytest.raises(UsageError, match=r"two collections are called 'small' \(split 'test'\)"):
         judge_retrieval([collection, collection], **encoders)
+
+
+def test_a_baseline_is_judged_alone_in_its_own_space(many, encoder, tmp_path):
+    other = encoder("other", blur=0.7)
+    other.space = EmbeddingSpace(TeacherId("another", "1"), dim=64, normalized=True)
+    result = judge_retrieval(
+        [many], teacher=encoder("t"), student=encoder("s", blur=1.5), baselines={"MiniLM-L6.v2": other}, out=tmp_path
+    )
+    mode = "baseline-MiniLM-L6.v2"
+    alone = judge_retrieval([many], teacher=other, student=other, out=tmp_path / "alone")
+    assert rows_by_mode(result)[mode]["ndcg_at_10"] == rows_by_mode(alone)["teacher"]["ndcg_at_10"]
+    assert result["summary"]["modes"][mode]["mean_share_of_teacher"] == rows_by_mode(result)[mode]["share_of_teacher"]
+    pairs = [(row["system"], row["other"]) for row in result["comparisons"]]
+    assert pairs[-2:] == [("asymmetric", mode), ("symmetric", mode)]
+    assert (tmp_path / "runs" / f"many.test.{mode}.trec").is_file()
+    files = write_report(result, tmp_path)
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(files.json.read_text()))
+    assert "MiniLM-L6.v2, in its own space" in files.html.read_text()
+    assert "| MiniLM-L6.v2 |" in files.markdown.read_text()
+    with pytest.raises(UsageError, match="expected a name of letters"):
+        judge_retrieval(
+            [many], teacher=encoder("t"), student=encoder("s"), baselines={"a/b": other}, out=tmp_path / "none"
+        )

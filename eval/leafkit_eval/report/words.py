@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-MODE_WORDS = {
-    "bm25": "BM25",
-    "teacher": "Teacher",
-    "symmetric": "Leaf, both sides",
-    "asymmetric": "Leaf for queries",
-}
-MODE_NOTES = {
-    "bm25": "words, no vectors",
-    "teacher": "queries and documents by the teacher",
-    "symmetric": "queries and documents by the leaf",
-    "asymmetric": "queries by the leaf, documents by the teacher",
-}
+
+class _Words(dict[str, str]):
+    """Words of the modes; a baseline is called by its name, or by what stands for all of them."""
+
+    def __init__(self, words: dict[str, str], baseline: str) -> None:
+        super().__init__(words)
+        self._baseline = baseline
+
+    def __missing__(self, mode: str) -> str:
+        return self._baseline.format(name=mode.removeprefix("baseline-"))
+
+
+MODE_WORDS = _Words(
+    {
+        "bm25": "BM25",
+        "teacher": "Teacher",
+        "symmetric": "Leaf, both sides",
+        "asymmetric": "Leaf for queries",
+    },
+    "{name}",
+)
+MODE_NOTES = _Words(
+    {
+        "bm25": "words, no vectors",
+        "teacher": "queries and documents by the teacher",
+        "symmetric": "queries and documents by the leaf",
+        "asymmetric": "queries by the leaf, documents by the teacher",
+    },
+    "queries and documents by {name}, in its own space",
+)
 
 
 def percent(value: float | None) -> str:

@@ -91,6 +91,7 @@ def retrieval(
             dims=_widths(dims),
             precisions=_names(precisions),
             margin=margin,
+            timed=True,
             drop_self=not keep_self,
             not_judged=[str(failure) for failure in failures],
             student_name=student.name,

@@ -192,3 +192,57 @@ def by_dataset(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def _name(row: dict[str, Any]) -> str:
     return str(row["dataset"]) if row["split"] == "test" else f"{row['dataset']} ({row['split']})"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A system in a plot of quality over cost: per cent from the left, px from the top."""
+
+    mode: str
+    x: float
+    y: float
+    told: str
+
+
+@dataclass(frozen=True)
+class CostPlot:
+    """Mean nDCG@10 over the milliseconds of a query, which lie on a logarithmic axis."""
+
+    points: Sequence[Point]
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+    height: float
+
+
+def cost_plot(report: dict[str, Any]) -> CostPlot:
+    """Lay out what each system that embeds queries is worth and costs."""
+    modes, cost = report["summary"]["modes"], report["cost"]
+    asker = {"teacher": "teacher", "symmetric": "student", "asymmetric": "student"}
+    points = [
+        (mode, cost[asker.get(mode, mode)]["query_p50_ms"], row["ndcg_at_10"])
+        for mode, row in modes.items()
+        if asker.get(mode, mode) in cost
+    ]
+    height = float(CURVE_PX[1])
+    exponents = [math.log10(max(ms, 1e-3)) for _, ms, _ in points]
+    first, last = math.floor(min(exponents)), math.ceil(max(exponents) + 1e-9)
+    low, high, step = axis([score for _, _, score in points])
+
+    def x_place(exponent: float) -> float:
+        return round(8 + 88 * (exponent - first) / max(last - first, 1), 3)
+
+    def y_place(score: float) -> float:
+        return round(height * (high - score) / (high - low), 1)
+
+    return CostPlot(
+        points=[
+            Point(mode, x_place(exponent), y_place(score), f"{MODE_WORDS[mode]}: {figure(score)}, {ms:.3g} ms a query")
+            for (mode, ms, score), exponent in zip(points, exponents, strict=True)
+        ],
+        x_ticks=[(x_place(power), f"{10.0**power:g} ms") for power in range(first, last + 1)],
+        y_ticks=[
+            (y_place(low + step * number), f"{low + step * number:.2f}")
+            for number in range(round((high - low) / step) + 1)
+        ],
+        height=height,
+    )

@@ -7,6 +7,7 @@ import pytest
 import xxhash
 
 from leafkit.space import EmbeddingSpace, TeacherId
+from leafkit_eval.collections import load_collection
 
 
 @pytest.fixture
@@ -78,3 +79,17 @@ def small(beir):
         {"q1": "clay red", "q2": "slate", "q3": "jade or granite", "q4": "never asked"},
         {"q1": {"a": 2, "f": 1}, "q2": {"b": 1}, "q3": {"d": 1, "f": 1}},
     )
+
+
+@pytest.fixture
+def collections(beir):
+    """Two collections of forty documents and thirty queries, of three words out of twenty: no two rankings alike."""
+    made = []
+    for seed in (5, 6):
+        random = np.random.default_rng(seed)
+        texts = [" ".join(f"word{n}" for n in random.choice(20, 3, replace=False)) for _ in range(70)]
+        documents = {f"d{n:02}": text for n, text in enumerate(texts[:40])}
+        queries = {f"q{n}": text for n, text in enumerate(texts[40:])}
+        qrels = {query: {f"d{n:02}": 1 for n in random.choice(40, 3, replace=False)} for query in queries}
+        made.append(load_collection(beir(documents, queries, qrels, name=f"many{seed}")))
+    return made

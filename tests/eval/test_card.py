@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-pytest.importorskip("huggingface_hub")
+pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed (extra: train)")
 
 from huggingface_hub import ModelCard
 

@@ -61,7 +61,7 @@ def test_a_teacher_beside_itself_differs_in_nothing(small, encoder, tmp_path):
 
 
 def test_bm25_is_compared_where_it_was_judged(small, encoder, tmp_path):
-    pytest.importorskip("bm25s")
+    pytest.importorskip("bm25s", reason="bm25s is not installed (extra: judge)")
     result = judge_retrieval(
         [load_collection(small)], teacher=encoder("t"), student=encoder("s"), out=tmp_path, bm25=True
     )

@@ -122,7 +122,7 @@ def test_what_cannot_be_measured_is_named(qrels, run, message):
         measure(qrels, run)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what beir imports
 def test_scores_are_beirs_own(data):
     """beir rounds to five digits, and averages over the queries of the run: here all are answered."""
     evaluation = pytest.importorskip("beir.retrieval.evaluation", reason="beir is not installed (extra: eval)")

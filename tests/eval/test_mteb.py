@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("mteb")
+pytest.importorskip("mteb", reason="mteb is not installed (extra: eval)")
 
 import mteb
 from mteb.models.model_meta import ModelMeta

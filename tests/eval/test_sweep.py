@@ -4,27 +4,13 @@ import numpy as np
 import pytest
 
 from leafkit.errors import UsageError
-from leafkit_eval import load_collection, write_report
+from leafkit_eval import write_report
 from leafkit_eval.metrics import measure
 from leafkit_eval.retrieval import judge_retrieval
 from leafkit_eval.search import PRECISIONS
 from leafkit_eval.sweep import Setting, cut, settings
 
 DIMS = [64, 32, 8]
-
-
-@pytest.fixture
-def collections(beir):
-    """Two collections of forty documents and twelve queries of three words out of twenty."""
-    made = []
-    for seed in (5, 6):
-        random = np.random.default_rng(seed)
-        texts = [" ".join(f"word{n}" for n in random.choice(20, 3, replace=False)) for _ in range(52)]
-        documents = {f"d{n:02}": text for n, text in enumerate(texts[:40])}
-        queries = {f"q{n}": text for n, text in enumerate(texts[40:])}
-        qrels = {query: {f"d{n:02}": 1 for n in random.choice(40, 3, replace=False)} for query in queries}
-        made.append(load_collection(beir(documents, queries, qrels, name=f"many{seed}")))
-    return made
 
 
 @pytest.fixture

@@ -1,25 +1,11 @@
 import json
 
-import numpy as np
 import pytest
 
 from leafkit.errors import InputError
-from leafkit_eval import compare_reports, load_collection, write_report
+from leafkit_eval import compare_reports, write_report
 from leafkit_eval.retrieval import judge_retrieval
 from leafkit_eval.two_reports import unshared
-
-
-@pytest.fixture
-def collections(beir):
-    made = []
-    for seed in (5, 6):
-        random = np.random.default_rng(seed)
-        texts = [" ".join(f"word{n}" for n in random.choice(20, 3, replace=False)) for _ in range(70)]
-        queries = {f"q{n}": text for n, text in enumerate(texts[40:])}
-        qrels = {query: {f"d{n:02}": 1 for n in random.choice(40, 3, replace=False)} for query in queries}
-        documents = {f"d{n:02}": text for n, text in enumerate(texts[:40])}
-        made.append(load_collection(beir(documents, queries, qrels, name=f"many{seed}")))
-    return made
 
 
 @pytest.fixture

@@ -179,6 +179,5 @@ def _outcome(model: MtebModel, task: AbsTask, cache: Any, strategy: str) -> Task
     except Exception as exc:  # noqa: BLE001  # a task of mteb's may fail in any way: offline, gated, broken
         reason = (str(exc).strip() or repr(exc)).splitlines()[0]
         return TaskOutcome(*named, None, f"{type(exc).__name__}: {reason}")
-    return TaskOutcome(
-        *named, cache.load_task_result(named[0], model.mteb_model_meta)
-    )  # rounded, as the next run has it
+    kept = cache.load_task_result(named[0], model.mteb_model_meta)  # rounded, as the next run finds it
+    return TaskOutcome(*named, kept)

@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(shell find csrc -type f 2>/d
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 setup"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=77' 'pybind11>=3.0'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-compile --no-build-isolation -e '.[demo,eval,datasets,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-compile --no-build-isolation -e '.[demo,eval,datasets,http,dev]'
 	@touch $@
 	@echo "setup: done"
 

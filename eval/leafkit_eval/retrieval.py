@@ -24,7 +24,7 @@ from leafkit_eval.alignment import cosine_report
 from leafkit_eval.bm25 import K1, B
 from leafkit_eval.collections import Collection
 from leafkit_eval.comparisons import compare
-from leafkit_eval.cost import TIMED, query_cost
+from leafkit_eval.cost import DOCUMENTS, TIMED, encoder_cost
 from leafkit_eval.judging import BASELINE, Judged, judge_collection
 from leafkit_eval.metrics import METRICS
 from leafkit_eval.runs import RunFolder
@@ -78,7 +78,7 @@ def judge_retrieval(
         dims: widths to judge the modes at too, from the same vectors (the space's own if not given).
         precisions: of the documents, to judge the modes at too (``search.PRECISIONS``; float32 if not given).
         margin: share of another system's score that a system may be worse by and pass as no worse.
-        timed: measure what a query costs each encoder, on fifty of them.
+        timed: measure what each encoder costs, on fifty queries and 64 documents.
         teacher_name: what the report calls the teacher; its space's name if not given.
         student_name: what the report calls the student (its space names the teacher only).
         training: the log of the student's training, whose curves the report shows.
@@ -129,7 +129,7 @@ def judge_retrieval(
         "cosines": cosine_report([part for each in judged for part in each.aligned]),
         "lost_queries": [query for each in judged for query in each.lost],
         "embedding": {role: side.report() for role, side in vectors.items()},
-        "cost": {role: query_cost(encoder, _first_queries(collections)) for role, encoder in encoders.items()}
+        "cost": {role: encoder_cost(encoder, *_first_texts(collections)) for role, encoder in encoders.items()}
         if timed
         else {},
         "settings": _settings(bm25, drop_self, margin),
@@ -140,10 +140,13 @@ def judge_retrieval(
     }
 
 
-def _first_queries(collections: Sequence[Collection]) -> list[str]:
-    """Some of every collection's: they are of different lengths."""
-    each = -(-TIMED // len(collections))
-    return [row.text for collection in collections for row in collection.queries[:each] if row.text.strip()]
+def _first_texts(collections: Sequence[Collection]) -> tuple[list[str], list[str]]:
+    """Some queries and documents of every collection: they are of different lengths."""
+    queries, documents = (-(-count // len(collections)) for count in (TIMED, DOCUMENTS))
+    return (
+        [row.text for collection in collections for row in collection.queries[:queries] if row.text.strip()],
+        [row.text for collection in collections for row in collection.findable[:documents]],
+    )
 
 
 def _plain(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from leafkit.errors import LeafkitError, UsageError
 
 if TYPE_CHECKING:
+    from leafkit.teachers import Teacher
     from leafkit_eval import Collection
 
 app = typer.Typer(help="Judge a leaf beside its teacher.", no_args_is_help=True)
@@ -53,7 +55,11 @@ def retrieval(
         bool, typer.Option("--keep-self", help="Keep a document that has its query's own id; BEIR drops it.")
     ] = False,
     baseline: Annotated[
-        list[str] | None, typer.Option(help="Another model, leaf or static table to judge too, alone; once a model.")
+        list[str] | None,
+        typer.Option(
+            help="Another model, leaf, static table or OpenAI-compatible endpoint (URL#MODEL) to judge too, alone; once"
+            " a model."
+        ),
     ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Judge BM25 too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report on stdout, for machines.")] = False,
@@ -67,7 +73,7 @@ def retrieval(
     """
     from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
     from leafkit.io.atomic import make_folder
-    from leafkit.students import open_encoder, open_model, open_student, student_rotation
+    from leafkit.students import open_encoder, open_student, student_rotation
     from leafkit.training import RunLog
     from leafkit.training.log import LOG
 
@@ -87,7 +93,7 @@ def retrieval(
             out=out,
             cache=cache,
             bm25=bm25,
-            baselines={Path(name).name: open_model(name) for name in baseline or []},
+            baselines=_baselines(baseline or []),
             dims=_widths(dims),
             precisions=_names(precisions),
             margin=margin,
@@ -113,6 +119,20 @@ def retrieval(
         say(f"not judged: {failure}")
     if failures:
         raise typer.Exit(failures[0].exit_code)
+
+
+def _baselines(models: list[str]) -> dict[str, Teacher]:
+    """Open every one under its last name; two of one name would be one row."""
+    from leafkit.students import open_model
+    from leafkit.teachers import is_address, open_endpoint
+
+    opened: dict[str, Teacher] = {}
+    for model in models:
+        name = re.split("[/#]", model.rstrip("/"))[-1]
+        if name in opened:
+            raise UsageError(f"--baseline {model}: another baseline is called {name!r} too. Rename one folder")
+        opened[name] = open_endpoint(model) if is_address(model) else open_model(model)
+    return opened
 
 
 def _load(folders: list[Path], names: list[str], split: str) -> tuple[list[Collection], list[LeafkitError]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.blocks import writer_lock
+from leafkit.errors import TeacherError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import KINDS
 from leafkit.store.store import EmbeddingStore, TextLike, text_key
@@ -18,6 +19,7 @@ from leafkit.teachers import CountsTruncation, Teacher, checked_rows
 
 WINDOW = 2048  # texts sorted by length together: enough to pad little, small enough to start at once
 CALL = 64  # texts a call to the teacher: what a kill may lose beside SAVE_EVERY_S
+SAME = 0.999  # cosine of one text's vectors by one model: bfloat16 and other batches leave 0.9995 of it
 SAVE_EVERY_S = 5.0  # a block costs two fsyncs, a few milliseconds
 
 
@@ -82,16 +84,21 @@ def embed_texts(
 
     Raises:
         SpaceMismatch: the teacher is of another space than the store.
-        TeacherError: a row is not a vector of the space; named with its text's id.
+        TeacherError: a row is not a vector of the space, named with its text's id; or a teacher behind an address,
+            whose contents no hash tells, gives another vector than it gave for the first text that is known.
         IndexLocked: another process writes to the store.
     """
     store.space.require_compatible(teacher.space, ours=str(store.folder), theirs="the teacher")
     start, cut_before = time.monotonic(), _truncated(teacher)
     seen = embedded = 0
     intake, stream = Intake(store), iter(texts)
+    unhashed = teacher.space.origin == "http"
     with writer_lock(store.folder):
         store.refresh()
         while window := list(islice(stream, WINDOW)):
+            if unhashed and (stored := next((row for row in window if store.holds(row.kind, row.text)), None)):
+                _require_same(teacher, stored, store)
+                unhashed = False
             fresh = [(seen + place, window[place]) for place in intake.fresh(window)]
             done = seen + len(window) - len(fresh)
             seen += len(window)
@@ -103,6 +110,16 @@ def embed_texts(
     cut_after = _truncated(teacher)
     truncated = None if cut_before is None or cut_after is None else cut_after - cut_before
     return EmbedReport(embedded, intake.known, intake.repeated, truncated, time.monotonic() - start)
+
+
+def _require_same(teacher: Teacher, row: TextLike, store: EmbeddingStore) -> None:
+    (then,), (now,) = store.lookup([row.text], row.kind), teacher.encode([row.text], row.kind)
+    cosine = float(then @ now / max(np.linalg.norm(then) * np.linalg.norm(now), 1e-12))
+    if not cosine >= SAME:
+        raise TeacherError(
+            f"{teacher.space.teacher} gives another vector for {row.text[:60]!r} than the one in {store.folder}"
+            f" (cosine {cosine:.3f}, expected {SAME} or more): its model has changed. Choose another folder"
+        )
 
 
 def _embed_window(teacher: Teacher, fresh: list[tuple[int, TextLike]], store: EmbeddingStore) -> Iterable[int]:

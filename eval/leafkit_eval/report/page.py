@@ -11,7 +11,7 @@ from typing import Any
 from leafkit.errors import MissingExtra
 from leafkit.training import RunLog
 from leafkit_eval.report.curves import draw_curves
-from leafkit_eval.report.plots import by_dataset, cost_plot, plots
+from leafkit_eval.report.plots import by_dataset, cost_plot, encoder_of, plots
 from leafkit_eval.report.words import MODE_NOTES, MODE_WORDS, count, figure, p_words, percent
 
 
@@ -42,6 +42,7 @@ def render_page(report: dict[str, Any]) -> str:
         mode_notes=MODE_NOTES,
         plots=plots(report),
         cost_plot=cost_plot(report) if report["cost"] else None,
+        modes_of=lambda role: [mode for mode in report["summary"]["modes"] if encoder_of(mode) == role],
         curves=_curves(report),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from leafkit_eval.report.words import MODE_WORDS, figure, percent
@@ -206,22 +207,30 @@ class Point:
 
 @dataclass(frozen=True)
 class CostPlot:
-    """Mean nDCG@10 over the milliseconds of a query, which lie on a logarithmic axis."""
+    """Mean nDCG@10 over the milliseconds of a query, which lie on a logarithmic axis.
+
+    ``front`` joins the systems than which none is both quicker and better (the Pareto front): x, y, x, y of each line.
+    """
 
     points: Sequence[Point]
+    front: Sequence[tuple[float, float, float, float]]
     x_ticks: Sequence[tuple[float, str]]
     y_ticks: Sequence[tuple[float, str]]
     height: float
 
 
+def encoder_of(mode: str) -> str:
+    """Who embeds a mode's queries: ``teacher``, ``student``, a baseline; ``bm25``, which embeds none, itself."""
+    return {"symmetric": "student", "asymmetric": "student"}.get(mode, mode)
+
+
 def cost_plot(report: dict[str, Any]) -> CostPlot:
     """Lay out what each system that embeds queries is worth and costs."""
     modes, cost = report["summary"]["modes"], report["cost"]
-    asker = {"teacher": "teacher", "symmetric": "student", "asymmetric": "student"}
     points = [
-        (mode, cost[asker.get(mode, mode)]["query_p50_ms"], row["ndcg_at_10"])
+        (mode, cost[encoder_of(mode)]["query_p50_ms"], row["ndcg_at_10"])
         for mode, row in modes.items()
-        if asker.get(mode, mode) in cost
+        if encoder_of(mode) in cost
     ]
     height = float(CURVE_PX[1])
     exponents = [math.log10(max(ms, 1e-3)) for _, ms, _ in points]
@@ -234,11 +243,17 @@ def cost_plot(report: dict[str, Any]) -> CostPlot:
     def y_place(score: float) -> float:
         return round(height * (high - score) / (high - low), 1)
 
+    placed = [
+        Point(mode, x_place(exponent), y_place(score), f"{MODE_WORDS[mode]}: {figure(score)}, {ms:.3g} ms a query")
+        for (mode, ms, score), exponent in zip(points, exponents, strict=True)
+    ]
+    best: list[Point] = []
+    for point in sorted(placed, key=lambda point: (point.x, point.y)):
+        if not best or point.y < best[-1].y:  # y grows downwards
+            best.append(point)
     return CostPlot(
-        points=[
-            Point(mode, x_place(exponent), y_place(score), f"{MODE_WORDS[mode]}: {figure(score)}, {ms:.3g} ms a query")
-            for (mode, ms, score), exponent in zip(points, exponents, strict=True)
-        ],
+        points=placed,
+        front=[(one.x, one.y, other.x, other.y) for one, other in pairwise(best)],
         x_ticks=[(x_place(power), f"{10.0**power:g} ms") for power in range(first, last + 1)],
         y_ticks=[
             (y_place(low + step * number), f"{low + step * number:.2f}")

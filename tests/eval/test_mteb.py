@@ -1,6 +1,10 @@
 import copy
 import itertools
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -161,10 +165,40 @@ def test_each_split_has_its_own_score(teacher, pairs, tmp_path):
     lines(pairs / "dev.jsonl", [row | {"score": 5 - row["score"]} for row in rows])
     scores = []
     for split in ("test", "dev", "test"):
-        (outcome,) = run_mteb(model(teacher, tmp_path), [local_task(pairs, split=split)], tmp_path / "out")
+        asked = model(teacher, tmp_path)
+        (outcome,) = run_mteb(asked, [local_task(pairs, split=split)], tmp_path / "out")
         scores.append(outcome.score)
+        summary = write_summary(asked, [outcome], tmp_path / "out")
     assert scores == [scores[0], pytest.approx(-scores[0], abs=1e-6), scores[0]]
     assert scores[0] != 0
+    assert {task["split"]: task["score"] for task in summary["tasks"]} == {"test": scores[2], "dev": scores[1]}
+
+
+@pytest.mark.slow  # three starts of the command line, each with mteb's imports
+def test_a_killed_run_goes_on_and_ends_with_the_scores_of_an_unbroken_one(teacher, folders, tmp_path):
+    folder = tiny.save_teacher(tmp_path / "model")
+
+    def command(out):
+        data = [word for path in folders for word in ("--data", str(path))]
+        return [sys.executable, "-m", "leafkit", "eval", "mteb", "--model", str(folder), "--out", str(out), *data]
+
+    def scored(out):
+        return list((out / "results").rglob("*-local.json"))
+
+    run = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(scored(tmp_path / "killed")) < 2 and run.poll() is None:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in scored(tmp_path / "killed")}
+    assert 2 <= len(before) < len(folders)
+    results = []
+    for out in ("killed", "whole"):
+        subprocess.run(command(tmp_path / out), check=True, capture_output=True)
+        results.append(json.loads((tmp_path / out / "mteb.json").read_text()))
+    assert results[0]["tasks"] == results[1]["tasks"]
+    assert len(results[0]["tasks"]) == len(folders)
+    assert sum(path.stat().st_mtime_ns == time for path, time in before.items()) >= 2  # not scored again
 
 
 def test_a_result_that_cannot_be_read_is_made_anew(teacher, pairs, tmp_path):

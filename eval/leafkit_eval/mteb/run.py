@@ -123,8 +123,9 @@ def write_summary(
     ]
     before = _kept_summary(Path(out))
     if before and before["revision"] == meta.revision:
-        own = {task["name"] for task in tasks}
-        tasks = [task for task in before["tasks"] if task["name"] not in own and task["score"] is not None] + tasks
+        own = {(task["name"], task["split"]) for task in tasks}
+        kept = [task for task in before["tasks"] if (task["name"], task["split"]) not in own]
+        tasks = [task for task in kept if task["score"] is not None] + tasks
     of_type: dict[str, list[float]] = {}
     for task in tasks:
         if task["score"] is not None:

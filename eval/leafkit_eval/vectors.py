@@ -24,6 +24,9 @@ class Vectors:
         role: what progress calls the encoder.
         encoder: made what is missing by.
         cache: folder of the stores.
+
+    Attributes:
+        first_encoded: the first text of each kind with the prompt before it, as it goes into the encoder.
     """
 
     def __init__(self, role: str, encoder: Teacher, cache: Path) -> None:
@@ -34,6 +37,7 @@ class Vectors:
         self._embedded = self._cached = 0
         self._truncated: int | None = 0
         self._seconds = 0.0
+        self.first_encoded: dict[Kind, str] = {}
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -42,6 +46,9 @@ class Vectors:
 
     def embed(self, texts: Sequence[TextLike], name: str, on_progress: OnProgress) -> None:
         """Make the vectors that are missing; ``name`` is what the texts are called in the progress."""
+        for text in texts:
+            if text.kind not in self.first_encoded:
+                self.first_encoded[text.kind] = self.space.prompts.of(text.kind) + text.text
         stage = f"{self._role} embeds {name}"
         done = embed_texts(
             self._encoder,
@@ -63,12 +70,13 @@ class Vectors:
         return self._store.lookup(texts, kind)
 
     def report(self) -> dict[str, Any]:
-        """Say what was embedded, found and cut, and in how many seconds."""
+        """Say what was embedded, found and cut, in how many seconds, and how the first text of each kind went in."""
         return {
             "embedded": self._embedded,
             "from_cache": self._cached,
             "truncated": self._truncated,
             "seconds": round(self._seconds, 3),
+            "first_encoded": dict(self.first_encoded),
         }
 
 

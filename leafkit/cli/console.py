@@ -8,9 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from leafkit.errors import MissingExtra
 from leafkit.progress import OnProgress, Progress
+
+if TYPE_CHECKING:
+    from leafkit.teachers import Teacher
 
 LINE_EVERY_S = 10.0  # without a terminal, a bar becomes a line now and then
 
@@ -19,6 +23,17 @@ def say(message: str) -> None:
     """Write a line to stderr."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
+
+
+def warn_of_prompts(encoder: Teacher) -> None:
+    """Say that an encoder's card names prompts that its configuration lacks: its texts go in without."""
+    if prompts := getattr(encoder, "unused_prompts", None):
+        told = ", ".join(repr(prompt) for prompt in prompts)
+        say(
+            f"{encoder.space.teacher.name}: its card speaks of {told} before texts, its configuration has no prompts:"
+            " texts go in without. If they should not, put them into config_sentence_transformers.json ("
+            '"prompts": {"query": ..., "document": ...})'
+        )
 
 
 def tell(message: str) -> None:

@@ -29,13 +29,14 @@ def embed(
 
     Example: leafkit embed notes.jsonl --teacher all-MiniLM-L6-v2 --store notes.store
     """
-    from leafkit.cli.console import progress_bar, tell, tell_json
+    from leafkit.cli.console import progress_bar, tell, tell_json, warn_of_prompts
     from leafkit.io import read_texts
     from leafkit.store import EmbeddingStore, embed_texts
     from leafkit.teachers import open_teacher
 
     rows = list(read_texts(inputs, kind=kind, text_field=text_field, limit=limit))  # a bad line stops before any work
     encoder = open_teacher(teacher, max_tokens=max_tokens)
+    warn_of_prompts(encoder)
     target = EmbeddingStore.open_or_create(store, encoder.space, model=teacher)
     with progress_bar() as on_progress:
         report = embed_texts(encoder, rows, target, total=len(rows), on_progress=on_progress)

@@ -71,7 +71,7 @@ def retrieval(
 
     Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
     """
-    from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
+    from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json, warn_of_prompts
     from leafkit.io.atomic import make_folder
     from leafkit.students import open_encoder, open_student, student_rotation
     from leafkit.training import RunLog
@@ -85,6 +85,9 @@ def retrieval(
     leaf = open_student(student)
     _require_free(out, student.name, leaf.fingerprint)
     whole = open_encoder(teacher, leaf.space, whose=str(student), rotation=student_rotation(student))
+    others = _baselines(baseline or [])
+    for encoder in (whole, *others.values()):
+        warn_of_prompts(encoder)
     with progress_bar() as on_progress:
         result = judge_retrieval(
             collections,
@@ -93,7 +96,7 @@ def retrieval(
             out=out,
             cache=cache,
             bm25=bm25,
-            baselines=_baselines(baseline or []),
+            baselines=others,
             dims=_widths(dims),
             precisions=_names(precisions),
             margin=margin,
@@ -114,6 +117,9 @@ def retrieval(
         tell(f"\nmean cosine to the teacher {cosine:.4f}")
         if not keep_self:
             _tell_self_hits(result["results"])
+    for role, done in result["embedding"].items():
+        for kind, text in done["first_encoded"].items():
+            say(f"first {kind} as the {role} encoded it: {text[:100]!r}")
     say(f"report: {files.html}, {files.json} and {files.markdown}")
     for failure in failures:
         say(f"not judged: {failure}")

@@ -39,7 +39,7 @@ def mteb(
 
     Example: leafkit eval mteb --model leaf --data sts/stsb --data scifact --out mteb-leaf
     """
-    from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json
+    from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json, warn_of_prompts
 
     require_packages("mteb", extra="eval")
     from leafkit.io.atomic import make_folder
@@ -77,6 +77,7 @@ def mteb(
         rotation = student_rotation(model) if student_space(Path(model)) is not None else None
         whole = open_encoder(teacher, encoder.space, whose=model, rotation=rotation)
     require_own(out, encoder, whole)
+    warn_of_prompts(whole or encoder)
     meta = describe_model(encoder, name or _name(model, asymmetric=whole is not None), documents=whole)
     with progress_bar() as on_progress:
         asked = MtebModel(encoder, meta, cache or out / "cache", documents=whole, on_progress=on_progress)

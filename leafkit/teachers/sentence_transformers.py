@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -34,6 +35,8 @@ NOT_COMPUTED_WITH = (
 )
 WEIGHTS = (".safetensors", ".bin")
 CONFIGURATION = (".json", ".model", ".py")
+# A card's words for what goes before a text: "query: ", 'passage:', `search_document: `, "Represent this ...: ".
+CARD_PROMPT = re.compile(r"""["'`]((?:(?:search_)?(?:query|passage|document)|Represent this [^"'`:\n]{1,80}): ?)""")
 VOCABULARIES = ("vocab.txt", "merges.txt")
 
 
@@ -49,6 +52,7 @@ class SentenceEncoder:
         fingerprint: content hash of the model.
         arithmetic: ``bfloat16`` or ``float32``: vectors of the two agree to a cosine of about 0.9999.
         rotation: turns what the model gives into the space; None where it gives vectors of the space.
+        unused_prompts: prompts that the model's card names, where the model has none; ``open_teacher`` fills it in.
         truncated: texts cut at the model's token limit, or the space's if that is lower, since this object was made.
     """
 
@@ -65,6 +69,7 @@ class SentenceEncoder:
         self.space = space
         self.fingerprint = fingerprint
         self.truncated = 0
+        self.unused_prompts: list[str] = []
         if precision == "auto":
             precision = "bfloat16" if cpu_has_bfloat16() else "float32"
         self.arithmetic = precision
@@ -156,7 +161,19 @@ def open_teacher(
     )
     if rotation is not None:
         space = rotation.space(space)
-    return SentenceEncoder(loaded, space, f"teacher-{space.id}", precision, rotation)
+    encoder = SentenceEncoder(loaded, space, f"teacher-{space.id}", precision, rotation)
+    if not (space.prompts.query or space.prompts.document):
+        encoder.unused_prompts = _prompts_of_card(folder)
+    return encoder
+
+
+def _prompts_of_card(folder: Path) -> list[str]:
+    """The prompts that a model's card quotes, in order."""
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return sorted(set(CARD_PROMPT.findall(card)))
 
 
 def _similarity(loaded: SentenceTransformer, model: str | Path) -> Similarity:

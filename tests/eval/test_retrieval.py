@@ -7,7 +7,7 @@ import pytest
 import pytrec_eval
 
 from leafkit.errors import SpaceMismatch, UsageError
-from leafkit.space import EmbeddingSpace, TeacherId
+from leafkit.space import EmbeddingSpace, Prompts, TeacherId
 from leafkit_eval.collections import load_collection
 from leafkit_eval.report import schema, write_report
 from leafkit_eval.retrieval import judge_retrieval
@@ -183,7 +183,7 @@ def test_collections_must_be_there_and_differ_in_name(collection, encoder, tmp_p
 
 def test_a_baseline_is_judged_alone_in_its_own_space(many, encoder, tmp_path):
     other = encoder("other", blur=0.7)
-    other.space = EmbeddingSpace(TeacherId("another", "1"), dim=64, normalized=True)
+    other.space = EmbeddingSpace(TeacherId("another", "1"), dim=64, normalized=True, prompts=Prompts(query="ask: "))
     result = judge_retrieval(
         [many], teacher=encoder("t"), student=encoder("s", blur=1.5), baselines={"MiniLM-L6.v2": other}, out=tmp_path
     )
@@ -191,6 +191,8 @@ def test_a_baseline_is_judged_alone_in_its_own_space(many, encoder, tmp_path):
     alone = judge_retrieval([many], teacher=other, student=other, out=tmp_path / "alone")
     assert rows_by_mode(result)[mode]["ndcg_at_10"] == rows_by_mode(alone)["teacher"]["ndcg_at_10"]
     assert result["summary"]["modes"][mode]["mean_share_of_teacher"] == rows_by_mode(result)[mode]["share_of_teacher"]
+    first = {"query": f"ask: {many.queries[0].text}", "document": many.findable[0].text}
+    assert result["embedding"][mode]["first_encoded"] == first
     pairs = [(row["system"], row["other"]) for row in result["comparisons"]]
     assert pairs[-2:] == [("asymmetric", mode), ("symmetric", mode)]
     assert (tmp_path / "runs" / f"many.test.{mode}.trec").is_file()

@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (extra: train)")
 
 from leafkit.errors import ModelError
+from leafkit.space import Prompts
 from leafkit.teachers import open_teacher
 from tests import tiny
 from tests.tiny import texts
@@ -76,6 +79,22 @@ def test_the_prompts_of_a_real_model_are_used(models):
     for kind, prompt in (("query", "query: "), ("document", "passage: ")):
         plain = teacher.model.encode([prompt + "how deep do oak roots grow"], prompt="")
         np.testing.assert_allclose(teacher.encode(["how deep do oak roots grow"], kind), plain, atol=1e-5)
+
+
+def test_prompts_that_only_the_card_names_are_told(tmp_path):
+    folder = tiny.save_teacher(tmp_path / "model")
+    (folder / "README.md").write_text(
+        'Texts start with "query: " or "passage: ", "query: how" for example; the query: no.'
+    )
+    assert open_teacher(folder).unused_prompts == []  # it has its own
+    config = json.loads((folder / "config_sentence_transformers.json").read_text())
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config | {"prompts": {}}))
+    assert open_teacher(folder).unused_prompts == ["passage: ", "query: "]
+    assert open_teacher(folder, prompts=Prompts("find: ")).unused_prompts == []
+    (folder / "README.md").write_text("`Represent this sentence for searching relevant passages: ` goes before queries")
+    assert open_teacher(folder).unused_prompts == ["Represent this sentence for searching relevant passages: "]
+    (folder / "README.md").unlink()
+    assert open_teacher(folder).unused_prompts == []
 
 
 def test_bfloat16_vectors_agree_with_float32_ones(models):

@@ -44,9 +44,6 @@ class MtebModel(AbsEncoder):  # type: ignore[misc]  # mteb is not checked for ty
         documents: another encoder of the same space for documents, the teacher as a rule.
         on_progress: told of texts embedded.
 
-    Attributes:
-        first_encoded: the first text of each kind with the prompt before it, as it went into an encoder.
-
     Raises:
         SpaceMismatch: the two encoders are of two spaces.
     """
@@ -70,7 +67,6 @@ class MtebModel(AbsEncoder):  # type: ignore[misc]  # mteb is not checked for ty
         self._remove_index: weakref.finalize[..., Any] | None = None
         prompts = encoder.space.prompts
         self._sideless: Kind = "document" if prompts.query and not prompts.document else "query"
-        self.first_encoded: dict[Kind, str] = {}
 
     def encode(
         self, inputs: Any, *, task_metadata: Any, prompt_type: PromptType | None = None, **_: Any
@@ -122,6 +118,11 @@ class MtebModel(AbsEncoder):  # type: ignore[misc]  # mteb is not checked for ty
             for query, rows, scores in zip(queries["id"], found.rows, found.scores, strict=True)
         }
 
+    @property
+    def first_encoded(self) -> dict[Kind, str]:
+        """The first text of each kind with the prompt before it, as it went into an encoder."""
+        return {kind: text for side in self._vectors.values() for kind, text in side.first_encoded.items()}
+
     def embedding_report(self) -> dict[str, Any]:
         """Say what each encoder embedded, found and cut."""
         model, documents = self._vectors.values()
@@ -136,7 +137,6 @@ class MtebModel(AbsEncoder):  # type: ignore[misc]  # mteb is not checked for ty
         if not written:
             return out
         rows = [Row(texts[place], kind, str(place)) for place in written]
-        self.first_encoded.setdefault(kind, vectors.space.prompts.of(kind) + rows[0].text)
         vectors.embed(rows, task_metadata.name, self._on_progress)
         out[written] = vectors.of([row.text for row in rows], kind)
         return out

@@ -31,7 +31,7 @@ def retrieval(
     student: Annotated[Path, typer.Option(help="Leaf made by `leafkit distill`.")],
     out: Annotated[Path, typer.Option(help="Folder of report.json, report.html and the runs.")],
     data: Annotated[
-        list[Path] | None, typer.Option(help="BEIR folder (corpus, queries, qrels); once a collection.")
+        list[Path] | None, typer.Option(help="BEIR folder (corpus, queries, qrels), or one of such folders; once each.")
     ] = None,
     datasets: Annotated[
         str | None, typer.Option(help="Data sets of BEIR's from the hub, with commas between: scifact,nfcorpus.")
@@ -144,13 +144,14 @@ def _baselines(models: list[str]) -> dict[str, Teacher]:
 def _load(folders: list[Path], names: list[str], split: str) -> tuple[list[Collection], list[LeafkitError]]:
     """Read what can be read; an error is the last word only where nothing is left to judge."""
     from leafkit.cli.console import require_packages
+    from leafkit.io.beir import data_folders
     from leafkit_eval import load_collection
 
     collections: list[Collection] = []
     failures: list[LeafkitError] = []
     if names:
         require_packages("mteb", extra="eval")
-    sources: list[Path | str] = [*folders, *names]
+    sources: list[Path | str] = [*(found for folder in folders for found in data_folders(folder)), *names]
     for source in sources:
         try:
             if isinstance(source, Path):

@@ -19,7 +19,9 @@ FAILED = 4  # as of a teacher or network: some task gave no score
 def mteb(
     model: Annotated[str, typer.Option(help="Leaf, or hub name or folder of a sentence-transformers model.")],
     out: Annotated[Path, typer.Option(help="Folder of the results (OUT/results, mteb's layout) and mteb.json.")],
-    data: Annotated[list[Path] | None, typer.Option(help="Local folder that becomes a task; once a folder.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Local folder that becomes a task, or one of such folders; once each.")
+    ] = None,
     tasks: Annotated[str | None, typer.Option(help="Names of mteb's tasks, with commas between.")] = None,
     benchmark: Annotated[str | None, typer.Option(help="Name of a benchmark of mteb's, as 'MTEB(eng, v2)'.")] = None,
     teacher: Annotated[
@@ -43,6 +45,7 @@ def mteb(
 
     require_packages("mteb", extra="eval")
     from leafkit.io.atomic import make_folder
+    from leafkit.io.beir import data_folders
     from leafkit.students import open_encoder, open_model, student_rotation
     from leafkit.students.folder import student_space
     from leafkit_eval.mteb import (
@@ -63,7 +66,7 @@ def mteb(
         raise UsageError("nothing to evaluate on: give --data FOLDER, --tasks NAMES or --benchmark NAME")
     make_folder(out)
     wanted, unread = [], []
-    for folder in data or []:
+    for folder in (found for given in data or [] for found in data_folders(given)):
         try:
             wanted.append(local_task(folder, split=split))
         except InputError as exc:

@@ -22,6 +22,30 @@ def is_beir_folder(path: Path) -> bool:
     return _find(path, "corpus") is not None and _find(path, "queries") is not None
 
 
+def data_folders(folder: str | Path) -> list[Path]:
+    """Give the folder where it holds data itself, else the folders of data in it, at any depth, by name.
+
+    A child in which none is stands for itself, so that reading it says what is wrong; so does the folder where none is
+    in any.
+    """
+    folder = Path(folder)
+    if not _holds_any(folder) or _holds_data(folder):
+        return [folder]
+    children = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [found for child in children for found in data_folders(child)]
+
+
+def _holds_data(folder: Path) -> bool:
+    return (folder / "qrels").is_dir() or any(
+        path.is_file() and path.name.endswith(SUFFIXES) for path in folder.iterdir()
+    )
+
+
+def _holds_any(folder: Path) -> bool:
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())] if folder.is_dir() else []
+    return any(_holds_data(path) for path in folders)
+
+
 def read_corpus(folder: str | Path) -> Iterator[TextRow]:
     """Read the documents, title and text joined; an empty one is kept, with an empty text.
 

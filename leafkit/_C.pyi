@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,8 +38,39 @@ def search_topk(
     level: str = "",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def alignment_loss(
-    student: NDArray[np.float32], teacher: NDArray[np.float32], metric: str, threads: int = 0, level: str = ""
+    student: NDArray[np.float32],
+    teacher: NDArray[np.float32],
+    metric: str,
+    widths: Sequence[int],
+    shares: Sequence[float],
+    weights: NDArray[np.float64] | None,
+    unit_prefixes: bool,
+    delta: float,
+    threads: int = 0,
+    level: str = "",
 ) -> tuple[float, NDArray[np.float32]]: ...
+def relational_loss(
+    student: NDArray[np.float32], teacher: NDArray[np.float32], exact: bool = False, threads: int = 0, level: str = ""
+) -> tuple[float, NDArray[np.float32]]: ...
+def listwise_kl_loss(
+    student: NDArray[np.float32],
+    teacher: NDArray[np.float32],
+    temperature: float,
+    exact: bool = False,
+    threads: int = 0,
+    level: str = "",
+) -> tuple[float, NDArray[np.float32]]: ...
+def contrastive_loss(
+    student: NDArray[np.float32],
+    teacher: NDArray[np.float32],
+    temperature: float,
+    exact: bool = False,
+    threads: int = 0,
+    level: str = "",
+) -> tuple[float, NDArray[np.float32]]: ...
+def relative_hinge(
+    student: NDArray[np.float32], teacher: NDArray[np.float32], margin: float
+) -> tuple[float, NDArray[np.float64]]: ...
 
 # The encoder's rows are float32, or bfloat16 as its 16 bits; whatever is named out, kept, sums or gradient_ is written.
 Rows = NDArray[np.float32] | NDArray[np.uint16]

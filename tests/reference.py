@@ -35,7 +35,7 @@ def rounding_bound(queries, documents):
     return (dim + 1) * eps * (sums.max() if sums.size else 0.0) + 1e-30
 
 
-def alignment_loss(student, teacher, metric):
+def alignment_loss(student, teacher, metric, delta=1.0):
     """The mean over rows, as it is said."""
     values = []
     for s, t in zip(student.astype(np.float64), teacher.astype(np.float64), strict=True):
@@ -43,26 +43,84 @@ def alignment_loss(student, teacher, metric):
             values.append(((s - t) ** 2).sum())
         elif metric == "l2":
             values.append(np.sqrt(((s - t) ** 2).sum()))
+        elif metric == "huber":
+            apart = np.abs(s - t)
+            values.append(np.where(apart <= delta, apart**2 / 2, delta * (apart - delta / 2)).sum())
         else:
             norms = np.sqrt((s**2).sum()) * np.sqrt((t**2).sum())
             values.append(1.0 if norms == 0 else 1 - (s * t).sum() / norms)
     return float(np.mean(values))
 
 
+def aligned(student, teacher, metric, widths, shares, weights, unit, delta=1.0):
+    """Sum over prefixes of share times the sum over rows of weight times loss, over the number of rows."""
+    rows, dim = student.shape
+    value = 0.0
+    for width, share in zip(widths, shares, strict=True):
+        for row in range(rows):
+            s, t = (vectors[row, :width].astype(np.float64) for vectors in (student, teacher))
+            if unit and width < dim:
+                s, t = (v / np.sqrt((v**2).sum()) if v.any() else v for v in (s, t))
+            value += share * float(weights[row]) * alignment_loss(s[None], t[None], metric, delta) / rows
+    return value
+
+
 def objective(student, teacher, metric, prefixes=(), normalized=True, weights=None):
     """Mean over prefixes and the whole width of the sum over rows of weight times loss, over the number of rows."""
     rows, dim = student.shape
+    widths = sorted({*prefixes, dim})
     weights = np.ones(rows) if weights is None else weights
-    values = []
-    for width in {*prefixes, dim}:
-        total = 0.0
-        for row in range(rows):
-            s, t = (vectors[row, :width].astype(np.float64) for vectors in (student, teacher))
-            if normalized and width < dim:
-                s, t = (v / np.sqrt((v**2).sum()) if v.any() else v for v in (s, t))
-            total += float(weights[row]) * alignment_loss(s[None], t[None], metric)
-        values.append(total / rows)
-    return sum(values) / len(values)
+    return aligned(student, teacher, metric, widths, [1 / len(widths)] * len(widths), weights, normalized)
+
+
+def relational_loss(student, teacher):
+    """The mean over all pairs, and its gradient."""
+    s, t = student.astype(np.float64), teacher.astype(np.float64)
+    apart = s @ s.T - t @ t.T
+    return (apart**2).mean(), 4 * apart @ s / apart.size
+
+
+def listwise_kl_loss(student, teacher, temperature):
+    """The divergence of the softmax over the others, text by text, and its gradient."""
+    s, t = student.astype(np.float64), teacher.astype(np.float64)
+    value, gradient, count = 0.0, np.zeros_like(s), len(s)
+    for i in range(count):
+        others = [j for j in range(count) if j != i]
+        p, q = (_softmax(x[others] @ x[i] / temperature) for x in (t, s))
+        value += (np.exp(p) * (p - q)).sum() / count
+        slopes = (np.exp(q) - np.exp(p)) / (count * temperature)
+        gradient[i] += slopes @ s[others]
+        gradient[others] += slopes[:, None] * s[i]
+    return value, gradient
+
+
+def contrastive_loss(student, teacher, temperature):
+    """-log of its own teacher's softmax, text by text, and its gradient."""
+    s, t = student.astype(np.float64), teacher.astype(np.float64)
+    value, gradient, count = 0.0, np.zeros_like(s), len(s)
+    for i in range(count):
+        logs = _softmax(t @ s[i] / temperature)
+        value -= logs[i] / count
+        gradient[i] = (np.exp(logs) @ t - t[i]) / (count * temperature)
+    return value, gradient
+
+
+def _softmax(scores):
+    above = scores - scores.max()
+    return above - np.log(np.exp(above).sum())
+
+
+def relative_hinge(student, teacher, margin):
+    """The mean over all p and q with t_p > t_q, pair by pair, and its slopes."""
+    pairs = [(p, q) for p in range(len(teacher)) for q in range(len(teacher)) if teacher[p] > teacher[q]]
+    value, slopes = 0.0, np.zeros(len(student))
+    for p, q in pairs:
+        over = float(student[q]) - float(student[p]) + margin
+        if over > 0:
+            value += over / len(pairs)
+            slopes[q] += 1 / len(pairs)
+            slopes[p] -= 1 / len(pairs)
+    return value, slopes
 
 
 def ranking(student, teacher, documents, temperature=0.05):

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "base/pool.h"
+#include "base/scratch.h"
 #include "encoder/levels.h"
-#include "encoder/scratch.h"
 
 namespace leafkit {
 namespace {

@@ -1,4 +1,5 @@
-#include "encoder/pairs.h"
+#include "base/pairs.h"
+#include "encoder/level.h"
 
 namespace leafkit {
 

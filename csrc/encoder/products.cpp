@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "base/pool.h"
-#include "encoder/scratch.h"
+#include "base/scratch.h"
 
 namespace leafkit {
 namespace {

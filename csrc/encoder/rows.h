@@ -1,7 +1,7 @@
 // encoder/rows.h: the work on rows, written once; a level's file compiles it with its own flags and registers.
 #pragma once
 
-#include "encoder/lanes.h"
+#include "base/lanes.h"
 #include "encoder/levels.h"
 
 namespace leafkit {

@@ -1,26 +1,12 @@
 // encoder/tiles.h: gradients of matrices in the matrix unit: see products.h.
 #pragma once
 
-#include <immintrin.h>
-
-#include "encoder/pairs.h"
+#include "base/tiles.h"
 #include "encoder/products.h"
 #include "encoder/rows.h"
 
 namespace leafkit {
 namespace {  // unnamed: see lanes.h
-
-// Eight tiles of 16 rows of 64 bytes, as LDTILECFG reads it.
-struct alignas(64) Configuration {
-  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  std::uint16_t bytes_a_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-inline void configure() {
-  static const Configuration configuration;
-  _tile_loadconfig(&configuration);
-}
 
 constexpr std::int64_t kTile = 512;  // values
 

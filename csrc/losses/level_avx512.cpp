@@ -1,7 +1,9 @@
 #include "losses/rows.h"
+#include "losses/scores.h"
 
 namespace leafkit {
 
-const LossKernels kLossAvx512{&sum_row, &write_row};
+constinit const LossKernels kLossAvx512{loss_kernels()};
+constinit const BatchKernels kBatchAvx512{batch_kernels<Singles>()};
 
 }  // namespace leafkit

@@ -1,7 +1,9 @@
 #include "losses/rows.h"
+#include "losses/scores.h"
 
 namespace leafkit {
 
-const LossKernels kLossScalar{&sum_row, &write_row};
+constinit const LossKernels kLossScalar{loss_kernels()};
+constinit const BatchKernels kBatchScalar{batch_kernels<Singles>()};
 
 }  // namespace leafkit

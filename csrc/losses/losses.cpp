@@ -1,9 +1,10 @@
 #include "losses/losses.h"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
-#include <vector>
 
+#include "base/plain.h"
 #include "base/pool.h"
 #include "losses/levels.h"
 
@@ -19,21 +20,37 @@ const LossKernels& kernels(Level level) {
   return kLossScalar;
 }
 
-// A row's loss and its gradient a * student + b * teacher, before the division by the number of rows.
-struct RowLoss {
-  double value, a, b;
+// A prefix's loss and its gradient, apart (s - t) + along s. Written with s - t, which is exact where the two are near.
+struct PrefixLoss {
+  double value, apart, along;
 };
 
-RowLoss row_loss(Metric metric, const RowSums& sums) {
-  if (metric == Metric::squared_l2) return {sums.difference, 2, -2};
-  if (metric == Metric::l2) {
-    const double norm = std::sqrt(sums.difference);
-    return norm == 0 ? RowLoss{0, 0, 0} : RowLoss{norm, 1 / norm, -1 / norm};
-  }
-  const double norm_s = std::sqrt(sums.student), norm_t = std::sqrt(sums.teacher);
+// 1 - cos = (|s - t|^2 - (|s| - |t|)^2) / (2 |s| |t|), which loses nothing where the two are near. A row of zeros is at
+// distance 1 from everything, in every direction.
+PrefixLoss cosine_loss(const RowSums& sums) {
+  const double norm_s = std::sqrt(sums.student), norm_t = std::sqrt(sums.teacher), apart = 1 / (norm_s * norm_t);
   if (norm_s == 0 || norm_t == 0) return {1, 0, 0};
-  const double cosine = sums.product / (norm_s * norm_t);
-  return {1 - cosine, cosine / sums.student, -1 / (norm_s * norm_t)};
+  const double longer = norm_t - norm_s, value = 0.5 * apart * (sums.difference - longer * longer);
+  return {value, apart, apart * (longer - value * norm_t) / norm_s};
+}
+
+PrefixLoss root(double square, const PrefixLoss& of) {
+  const double value = std::sqrt(std::max(square, 0.0));
+  return value == 0 ? PrefixLoss{0, 0, 0} : PrefixLoss{value, of.apart / value, of.along / value};
+}
+
+PrefixLoss prefix_loss(Metric metric, bool unit, const RowSums& sums) {
+  if (metric == Metric::cosine) return cosine_loss(sums);
+  if (metric == Metric::huber) return {sums.difference, 1, 0};
+  if (!unit) {
+    if (metric == Metric::squared_l2) return {sums.difference, 2, 0};
+    return root(sums.difference, {0, 1, 0});
+  }
+  const bool no_student = sums.student == 0, no_teacher = sums.teacher == 0;
+  PrefixLoss of = cosine_loss(sums);  // |a - b|^2 = 2 (1 - cos) between unit vectors; zeros stay zeros
+  if (no_student || no_teacher) of.value = no_student && no_teacher ? 0 : 0.5;
+  if (metric == Metric::squared_l2) return {2 * of.value, 2 * of.apart, 2 * of.along};
+  return root(2 * of.value, of);
 }
 
 constexpr std::int64_t kRowsAPart = 64;
@@ -44,29 +61,49 @@ Metric metric_named(const std::string& name) {
   if (name == "squared_l2") return Metric::squared_l2;
   if (name == "l2") return Metric::l2;
   if (name == "cosine") return Metric::cosine;
-  throw std::invalid_argument("metric \"" + name + "\": expected squared_l2, l2 or cosine");
+  if (name == "huber") return Metric::huber;
+  throw std::invalid_argument("metric \"" + name + "\": expected squared_l2, l2, cosine or huber");
 }
 
-double alignment_loss(Rows<const float> student, Rows<const float> teacher, Metric metric, int threads, Level level,
-                      float* gradient) {
-  const LossKernels& level_kernels = kernels(level);
-  const double rows = static_cast<double>(student.count);
-  std::vector<double> values(static_cast<std::size_t>(student.count));
-  const std::int64_t parts = (student.count + kRowsAPart - 1) / kRowsAPart;
-  parallel(parts, threads, [&](std::int64_t part) {
-    const std::int64_t last = std::min(student.count, (part + 1) * kRowsAPart);
+double alignment_loss(const Alignment& of, int threads, Level level, float* gradient) {
+  const bool huber = of.metric == Metric::huber;
+  const SumRow sum = kernels(level).sum[huber];
+  const WriteRow write = kernels(level).write[huber];
+  const std::int64_t rows = of.student.count, dim = of.student.dim;
+  const auto count = static_cast<std::int64_t>(of.widths.size());
+  std::vector<double> values(static_cast<std::size_t>(rows));
+  parallel((rows + kRowsAPart - 1) / kRowsAPart, threads, [&](std::int64_t part) {
+    const PlainArithmetic plain;
+    std::vector<RowSums> sums(of.widths.size());
+    std::vector<Slope> slopes(of.widths.size());
+    const std::int64_t last = std::min(rows, (part + 1) * kRowsAPart);
     for (std::int64_t row = part * kRowsAPart; row < last; ++row) {
-      RowSums sums;
-      level_kernels.sum(student.row(row), teacher.row(row), student.dim, &sums);
-      const RowLoss loss = row_loss(metric, sums);
-      values[static_cast<std::size_t>(row)] = loss.value;
-      float* out = gradient + row * student.dim;
-      level_kernels.write(student.row(row), teacher.row(row), student.dim, loss.a / rows, loss.b / rows, out);
+      const float *s = of.student.row(row), *t = of.teacher.row(row);
+      sum(s, t, of.widths.data(), count, of.delta, sums.data());
+      for (std::size_t k = 1; k < sums.size(); ++k) {  // stretches to prefixes
+        sums[k].difference += sums[k - 1].difference;
+        sums[k].student += sums[k - 1].student;
+        sums[k].teacher += sums[k - 1].teacher;
+      }
+      const double weight = (of.weights == nullptr ? 1 : of.weights[row]);
+      double value = 0, apart = 0, along = 0;
+      for (std::size_t k = sums.size(); k-- > 0;) {  // a stretch is part of its prefix and of all longer ones
+        const PrefixLoss loss = prefix_loss(of.metric, of.unit_prefixes && of.widths[k] < dim, sums[k]);
+        value += of.shares[k] * loss.value;
+        apart += of.shares[k] * loss.apart;
+        along += of.shares[k] * loss.along;
+        const double scale = weight / static_cast<double>(rows);
+        slopes[k] = {static_cast<float>(scale * apart), static_cast<float>(scale * along)};
+      }
+      values[static_cast<std::size_t>(row)] = weight * value;
+      float* out = gradient + row * dim;
+      write(s, t, of.widths.data(), count, slopes.data(), of.delta, out);
+      std::fill(out + of.widths.back(), out + dim, 0.0f);
     }
   });
   double total = 0;
   for (const double value : values) total += value;  // in row order: the same for any number of threads
-  return total / rows;
+  return total / static_cast<double>(rows);
 }
 
 }  // namespace leafkit

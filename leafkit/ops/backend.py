@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -58,9 +59,42 @@ class Backend(Protocol):
         ...
 
     def alignment_loss(
-        self, student: NDArray[np.float32], teacher: NDArray[np.float32], metric: str, threads: int
+        self,
+        student: NDArray[np.float32],
+        teacher: NDArray[np.float32],
+        metric: str,
+        widths: Sequence[int],
+        shares: Sequence[float],
+        weights: NDArray[np.float64] | None,
+        unit_prefixes: bool,
+        delta: float,
+        threads: int,
     ) -> tuple[float, NDArray[np.float32]]:
         """Value and gradient."""
+        ...
+
+    def relational_loss(
+        self, student: NDArray[np.float32], teacher: NDArray[np.float32], exact: bool, threads: int
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Value and gradient."""
+        ...
+
+    def listwise_kl_loss(
+        self, student: NDArray[np.float32], teacher: NDArray[np.float32], temperature: float, exact: bool, threads: int
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Value and gradient."""
+        ...
+
+    def contrastive_loss(
+        self, student: NDArray[np.float32], teacher: NDArray[np.float32], temperature: float, exact: bool, threads: int
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Value and gradient."""
+        ...
+
+    def relative_hinge(
+        self, student: NDArray[np.float32], teacher: NDArray[np.float32], margin: float
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Value, and slope in every student score."""
         ...
 
 

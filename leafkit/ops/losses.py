@@ -1,7 +1,8 @@
-"""Alignment losses between a student's and its teacher's vectors: checks here, arithmetic in ``_C`` or NumPy."""
+"""Losses between a student's and its teacher's vectors, text by text: checks here, arithmetic in ``_C`` or NumPy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,35 +12,176 @@ from leafkit.errors import ShapeMismatch
 from leafkit.ops.arrays import as_matrix
 from leafkit.ops.backend import backend, threads
 
-Metric = Literal["squared_l2", "l2", "cosine"]
+Metric = Literal["squared_l2", "l2", "cosine", "huber"]
+Found = tuple[float, NDArray[np.float32]]
 
 
-def alignment_loss(student: Any, teacher: Any, metric: Metric = "squared_l2") -> tuple[float, NDArray[np.float32]]:
-    """Give the mean loss over rows and its gradient in the student's vectors.
+def alignment_loss(
+    student: Any,
+    teacher: Any,
+    metric: Metric = "squared_l2",
+    *,
+    prefixes: Sequence[int] | None = None,
+    shares: Sequence[float] | None = None,
+    weights: Any = None,
+    unit_prefixes: bool = False,
+    delta: float = 1.0,
+) -> Found:
+    """Give the mean loss over rows and its gradient in the student's vectors, at any number of widths in one pass.
 
     ``squared_l2`` is the sum over dims of squared differences (LEAF, arXiv 2509.12539): D times the mean over all
-    elements that sentence-transformers' MSELoss takes. ``l2`` is its root, row by row; ``cosine`` is 1 - cos.
+    elements that sentence-transformers' MSELoss takes. ``l2`` is its root, row by row; ``cosine`` is 1 - cos; ``huber``
+    the sum over dims of x^2 / 2 up to ``delta`` and delta (|x| - delta / 2) beyond.
 
     Args:
         student: float32, (B, D).
         teacher: float32, (B, D).
         metric: which loss.
+        prefixes: widths that are compared, rising, up to D; D alone if not given (Matryoshka, arXiv 2205.13147).
+        shares: weight of each of them; one over their number if not given.
+        weights: of the rows, (B,); 1 each if not given. The sum goes over B, whatever they are.
+        unit_prefixes: give a prefix shorter than D unit length first, on both sides; not with ``huber``.
+        delta: of ``huber``.
 
     Returns:
-        Value (summed in float64) and gradient, float32 (B, D). Where ``l2`` has no difference, or ``cosine`` a row of
-        zeros (loss 1), the gradient is 0.
+        Value (rows are summed in float32, their losses in float64) and gradient, float32 (B, D). Where ``l2`` has no
+        difference, or ``cosine`` or a unit prefix a row of zeros, the gradient is 0; the cosine of zeros is 0, and a
+        unit prefix of zeros stays zeros.
 
     Raises:
         ShapeMismatch: the shapes differ, or there are no rows.
-        ValueError: another metric.
+        ValueError: another metric; prefixes that are not rising from 1 to D; shares or weights that are negative, not
+            finite or not one each; or a row that holds NaN, named.
 
-    The float64 definition is ``tests/reference.py::alignment_loss``.
+    The float64 definition is ``tests/reference.py::objective``.
     """
-    s, t = as_matrix(student, "student"), as_matrix(teacher, "teacher")
-    if s.shape != t.shape:
-        raise ShapeMismatch(f"student has shape {s.shape}, teacher has shape {t.shape}: one row each, of one width")
-    if not len(s):
-        raise ShapeMismatch("the batch has 0 rows, expected at least 1")
+    s, t = pair_of(student, teacher)
+    value, gradient = unchecked_alignment_loss(
+        s, t, metric, prefixes=prefixes, shares=shares, weights=weights, unit_prefixes=unit_prefixes, delta=delta
+    )
+    if not np.isfinite(value):
+        require_finite(student=s, teacher=t)
+        raise ValueError(f"the loss is {value}: values are beyond float32")
+    return value, gradient
+
+
+def unchecked_alignment_loss(
+    s: NDArray[np.float32],
+    t: NDArray[np.float32],
+    metric: str,
+    *,
+    prefixes: Sequence[int] | None = None,
+    shares: Sequence[float] | None = None,
+    weights: Any = None,
+    unit_prefixes: bool = False,
+    delta: float = 1.0,
+) -> Found:
+    """The same of matrices of one shape, NaN where a row holds NaN."""
     if metric not in get_args(Metric):
         raise ValueError(f"metric {metric!r}: expected one of {', '.join(get_args(Metric))}")
-    return backend().alignment_loss(s, t, metric, threads())
+    rows, dim = s.shape
+    if metric == "huber" and unit_prefixes:
+        raise ValueError("unit_prefixes are not there for huber: cut and normalise before, or take another metric")
+    if not delta > 0 or not np.isfinite(delta):
+        raise ValueError(f"delta {delta}: expected a number above 0")
+    widths = [dim] if prefixes is None else [int(width) for width in prefixes]
+    if not widths or any(b <= a for a, b in zip([0, *widths], [*widths, dim + 1], strict=True)):
+        raise ValueError(f"prefixes {widths}: expected rising widths from 1 to {dim}, each once")
+    parts = [1 / len(widths)] * len(widths) if shares is None else [float(share) for share in shares]
+    _require_weights(np.asarray(parts), len(widths), "shares")
+    of_rows = None if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+    if of_rows is not None:
+        _require_weights(of_rows, rows, "weights")
+    return backend().alignment_loss(s, t, metric, widths, parts, of_rows, unit_prefixes, delta, threads())
+
+
+def margin_mse_loss(
+    query: Any, positive: Any, negative: Any, margins: Any
+) -> tuple[float, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
+    """Give the mean over rows of (q.p - q.n - margin)^2, and its gradients in the three (arXiv 2010.02666).
+
+    Margin-MSE of Hofstätter et al.: a cross-encoder's margins, its score of the positive less that of the negative,
+    teach an encoder.
+
+    Args:
+        query: float32, (B, D).
+        positive: float32, (B, D).
+        negative: float32, (B, D).
+        margins: the teacher's, (B,).
+
+    Raises:
+        ShapeMismatch: the shapes do not fit, or there are no rows.
+        ValueError: a row that is not finite, named.
+    """
+    q, p = pair_of(query, positive, names=("query", "positive"))
+    _, n = pair_of(query, negative, names=("query", "negative"))
+    wanted = _column(margins, len(q), "margins")
+    require_finite(query=q, positive=p, negative=n, margins=wanted[:, None])
+    apart = p.astype(np.float64) - n
+    error = np.einsum("bd,bd->b", q, apart) - wanted
+    slope = (2 * error / len(q))[:, None]
+    gradients = ((slope * apart).astype(np.float32), (slope * q).astype(np.float32), (-slope * q).astype(np.float32))
+    return float(np.mean(error**2)), gradients
+
+
+def score_mse_loss(one: Any, other: Any, scores: Any) -> tuple[float, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Give the mean over rows of (a.b - score)^2, and its gradients in both (arXiv 1908.05161).
+
+    Distilled Sentence Embedding: the scores of a model that reads both texts at once teach one that embeds each.
+
+    Args:
+        one: float32, (B, D).
+        other: float32, (B, D).
+        scores: a teacher's, (B,), for each pair of texts.
+
+    Raises:
+        ShapeMismatch: the shapes do not fit, or there are no rows.
+        ValueError: a row that is not finite, named.
+    """
+    a, b = pair_of(one, other, names=("one", "other"))
+    wanted = _column(scores, len(a), "scores")
+    require_finite(one=a, other=b, scores=wanted[:, None])
+    error = np.einsum("bd,bd->b", a, b, dtype=np.float64) - wanted
+    slope = (2 * error / len(a))[:, None]
+    return float(np.mean(error**2)), ((slope * b).astype(np.float32), (slope * a).astype(np.float32))
+
+
+def pair_of(
+    student: Any, teacher: Any, names: tuple[str, str] = ("student", "teacher")
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give two float32 matrices of one shape with at least one value.
+
+    Raises:
+        ShapeMismatch: they are not.
+    """
+    s, t = as_matrix(student, names[0]), as_matrix(teacher, names[1])
+    if s.shape != t.shape:
+        raise ShapeMismatch(
+            f"{names[0]} has shape {s.shape}, {names[1]} has shape {t.shape}: one row each, of one width"
+        )
+    if not s.size:
+        raise ShapeMismatch(f"the batch has {len(s)} rows of {s.shape[1]} dims, expected at least 1 of each")
+    return s, t
+
+
+def _column(values: Any, rows: int, name: str) -> NDArray[np.float64]:
+    column = np.asarray(values, dtype=np.float64)
+    if column.shape != (rows,):
+        raise ShapeMismatch(f"{name} have shape {column.shape}, expected ({rows},): one a row")
+    return column
+
+
+def _require_weights(values: NDArray[np.float64], count: int, name: str) -> None:
+    if values.shape != (count,):
+        raise ShapeMismatch(f"{name} have shape {values.shape}, expected ({count},)")
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(bad):
+        raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}: expected a number from 0 up")
+
+
+def require_finite(**matrices: NDArray[Any]) -> None:
+    """Raise ``ValueError`` with the first row that holds NaN or an infinity."""
+    for name, matrix in matrices.items():
+        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+        if len(bad):
+            raise ValueError(f"{name} row {bad[0]} of {len(matrix)} holds a value that is not finite")

@@ -8,6 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from leafkit.ops.numpy_losses import (
+    alignment_loss,
+    contrastive_loss,
+    listwise_kl_loss,
+    relational_loss,
+    relative_hinge,
+)
+
+__all__ = [
+    "alignment_loss",
+    "contrastive_loss",
+    "listwise_kl_loss",
+    "pack_documents",
+    "relational_loss",
+    "relative_hinge",
+    "search_topk",
+]
+
 BLOCK_ROWS = 4096  # documents scored at once: 4 MiB of scores with 256 queries
 BLOCK_QUERIES = 256
 
@@ -218,24 +236,3 @@ def _search_block(
         best, rows = _ranked(np.concatenate([best, scores], axis=1), np.concatenate([rows, numbers], axis=1))
         best, rows = best[:, :k], rows[:, :k]
     return best, rows
-
-
-def alignment_loss(
-    student: NDArray[np.float32], teacher: NDArray[np.float32], metric: str, threads: int = 0
-) -> tuple[float, NDArray[np.float32]]:
-    """Value and gradient in float64, the gradient rounded once."""
-    a, b = student.astype(np.float64), teacher.astype(np.float64)
-    count = len(a)
-    if metric == "squared_l2":
-        return float(((a - b) ** 2).sum() / count), (2 * (a - b) / count).astype(np.float32)
-    if metric == "l2":
-        norms = np.linalg.norm(a - b, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            gradient = np.where(norms == 0, 0.0, (a - b) / norms) / count
-        return float(norms.sum() / count), gradient.astype(np.float32)
-    norm_a, norm_b = (np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
-    zero = (norm_a == 0) | (norm_b == 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = np.where(zero, 0.0, (a * b).sum(axis=1, keepdims=True) / (norm_a * norm_b))
-        gradient = np.where(zero, 0.0, (cosine * a / norm_a**2 - b / (norm_a * norm_b)) / count)
-    return float((1 - cosine).sum() / count), gradient.astype(np.float32)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from leafkit.ops import losses, search
+from leafkit.ops import batch_losses, losses, search
 
 
 @torch.library.custom_op("leafkit::search_topk", mutates_args=(), device_types="cpu")
@@ -33,27 +36,63 @@ def _(
     return queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
 
 
-@torch.library.custom_op("leafkit::alignment_loss", mutates_args=(), device_types="cpu")
-def _alignment_loss(student: torch.Tensor, teacher: torch.Tensor, metric: str) -> tuple[torch.Tensor, torch.Tensor]:
-    value, gradient = losses.alignment_loss(student.contiguous(), teacher.contiguous(), cast(losses.Metric, metric))
-    return torch.tensor(value, dtype=torch.float32), torch.from_numpy(gradient)
+def _define_loss(name: str, arguments: str, compute: Callable[..., losses.Found]) -> None:
+    """Register ``name``: (student, teacher, arguments) to value and gradient, which is what its backward needs."""
+    qualified = f"leafkit::{name}"
+
+    def on_cpu(student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        value, gradient = compute(student.detach().numpy(), teacher.detach().numpy(), *rest)
+        return torch.tensor(value, dtype=torch.float32), torch.from_numpy(gradient)
+
+    def fake(student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return student.new_empty(()), student.new_empty(student.shape)
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.inputs = len(inputs)
+
+    def backward(ctx: Any, value: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return (value * ctx.saved_tensors[0], *[None] * (ctx.inputs - 1))
+
+    torch.library.define(qualified, f"(Tensor student, Tensor teacher, {arguments}) -> (Tensor, Tensor)")
+    torch.library.impl(qualified, "CPU", on_cpu)
+    torch.library.register_fake(qualified, fake)
+    torch.library.register_autograd(qualified, backward, setup_context=keep)
 
 
-@_alignment_loss.register_fake
-def _(student: torch.Tensor, teacher: torch.Tensor, metric: str) -> tuple[torch.Tensor, torch.Tensor]:
-    return student.new_empty(()), student.new_empty(student.shape)
+def _aligned(
+    student: NDArray[np.float32],
+    teacher: NDArray[np.float32],
+    metric: str,
+    prefixes: list[int] | None,
+    shares: list[float] | None,
+    weights: torch.Tensor | None,
+    unit_prefixes: bool,
+    delta: float,
+) -> losses.Found:
+    s, t = losses.pair_of(student, teacher)
+    return losses.unchecked_alignment_loss(
+        s, t, metric, prefixes=prefixes, shares=shares, weights=None if weights is None else weights.numpy(),
+        unit_prefixes=unit_prefixes, delta=delta,
+    )  # fmt: skip
 
 
-def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.mark_non_differentiable(output[1])
-
-
-def _backward(ctx: Any, value: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-    return value * ctx.saved_tensors[0], None, None
-
-
-_alignment_loss.register_autograd(_backward, setup_context=_keep_gradient)
+_define_loss(
+    "alignment_loss",
+    "str metric, int[]? prefixes, float[]? shares, Tensor? weights, bool unit_prefixes, float delta",
+    _aligned,
+)
+_define_loss("relational_loss", "bool exact", lambda s, t, e: batch_losses.relational_loss(s, t, exact=e))
+_define_loss(
+    "listwise_kl_loss", "float temperature, bool exact",
+    lambda s, t, temperature, e: batch_losses.listwise_kl_loss(s, t, temperature, exact=e),
+)  # fmt: skip
+_define_loss(
+    "contrastive_loss", "float temperature, bool exact",
+    lambda s, t, temperature, e: batch_losses.contrastive_loss(s, t, temperature, exact=e),
+)  # fmt: skip
+_define_loss("relative_similarity_loss", "float margin", batch_losses.relative_similarity_loss)
 
 
 def search_topk(
@@ -74,12 +113,66 @@ def search_topk(
     )
 
 
-def alignment_loss(student: torch.Tensor, teacher: torch.Tensor, metric: losses.Metric = "squared_l2") -> torch.Tensor:
+def alignment_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    metric: losses.Metric = "squared_l2",
+    *,
+    prefixes: Sequence[int] | None = None,
+    shares: Sequence[float] | None = None,
+    weights: torch.Tensor | None = None,
+    unit_prefixes: bool = False,
+    delta: float = 1.0,
+) -> torch.Tensor:
     """Give the loss as a scalar tensor that propagates into the student; the teacher is fixed.
 
-    Args:
-        student: float32, (B, D).
-        teacher: float32, (B, D).
-        metric: as in ``leafkit.ops.alignment_loss``.
+    As ``leafkit.ops.alignment_loss``, but that a row of NaN makes the loss NaN, as torch's own losses do.
     """
-    return cast(torch.Tensor, torch.ops.leafkit.alignment_loss(student, teacher, metric)[0])
+    return cast(
+        torch.Tensor,
+        torch.ops.leafkit.alignment_loss(student, teacher, metric, prefixes, shares, weights, unit_prefixes, delta)[0],
+    )
+
+
+def relational_loss(student: torch.Tensor, teacher: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
+    """``leafkit.ops.relational_loss`` as a scalar tensor that propagates into the student; the teacher is fixed."""
+    return cast(torch.Tensor, torch.ops.leafkit.relational_loss(student, teacher, exact)[0])
+
+
+def listwise_kl_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    temperature: float = batch_losses.TEMPERATURE,
+    *,
+    exact: bool = False,
+) -> torch.Tensor:
+    """``leafkit.ops.listwise_kl_loss`` as a scalar tensor that propagates into the student; the teacher is fixed."""
+    return cast(torch.Tensor, torch.ops.leafkit.listwise_kl_loss(student, teacher, temperature, exact)[0])
+
+
+def contrastive_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    temperature: float = batch_losses.TEMPERATURE,
+    *,
+    exact: bool = False,
+) -> torch.Tensor:
+    """``leafkit.ops.contrastive_loss`` as a scalar tensor that propagates into the student; the teacher is fixed."""
+    return cast(torch.Tensor, torch.ops.leafkit.contrastive_loss(student, teacher, temperature, exact)[0])
+
+
+def relative_similarity_loss(student: torch.Tensor, teacher: torch.Tensor, margin: float = 0.015) -> torch.Tensor:
+    """``leafkit.ops.relative_similarity_loss`` as a scalar tensor that propagates into the student."""
+    return cast(torch.Tensor, torch.ops.leafkit.relative_similarity_loss(student, teacher, margin)[0])
+
+
+def margin_mse_loss(
+    query: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margins: torch.Tensor
+) -> torch.Tensor:
+    """``leafkit.ops.margin_mse_loss`` as a scalar tensor that propagates into all three; torch's own operators."""
+    return ((query * (positive - negative)).sum(1) - margins).square().mean()
+
+
+def score_mse_loss(one: torch.Tensor, other: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """``leafkit.ops.score_mse_loss`` as a scalar tensor that propagates into both; torch's own operators."""
+    return ((one * other).sum(1) - scores).square().mean()

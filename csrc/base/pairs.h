@@ -1,9 +1,9 @@
-// encoder/pairs.h: products of bfloat16, two a word, on CPUs that have them (AVX512_BF16).
+// base/pairs.h: products of bfloat16, two a word, on CPUs that have them (AVX512_BF16).
 #pragma once
 
 #include <immintrin.h>
 
-#include "encoder/level.h"
+#include "base/words.h"
 
 namespace leafkit {
 namespace {  // unnamed: see lanes.h

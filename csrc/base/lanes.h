@@ -1,4 +1,4 @@
-// encoder/lanes.h: a level's registers of float32, and what the kernels do with them besides the usual operators.
+// base/lanes.h: a level's registers of float32, and what the kernels do with them besides the usual operators.
 #pragma once
 
 #include <bit>

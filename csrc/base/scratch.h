@@ -1,4 +1,4 @@
-// encoder/scratch.h: what a thread works in; kept, because memory that is fresh from the system costs more than the
+// base/scratch.h: what a thread works in; kept, because memory that is fresh from the system costs more than the
 // work.
 #pragma once
 

@@ -1,0 +1,136 @@
+"""Losses that compare a batch's texts with one another: checks here, arithmetic in ``_C`` or NumPy.
+
+None of them holds a value for every pair of texts, but for ``relative_similarity_loss``. Products are formed in
+bfloat16 where the CPU multiplies it, unless ``exact``; sums are float32 at least. Results do not depend on the number
+of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from leafkit.errors import ShapeMismatch
+from leafkit.ops.backend import backend, threads
+from leafkit.ops.losses import Found, pair_of, require_finite
+
+TEMPERATURE = 0.05  # of unit vectors: cosines 0.05 apart differ by a factor of e
+
+
+def relational_loss(student: Any, teacher: Any, *, exact: bool = False) -> Found:
+    """Give the mean over all pairs of texts of (s_i.s_j - t_i.t_j)^2, a text with itself included, and its gradient.
+
+    With more texts than dims it is formed from matrices over dims: |SS' - TT'|^2 is a sum over products of S'S, T'T,
+    E'E and E'S with E = S - T, which is exact where the two are near (``docs/kernels.md``).
+
+    Args:
+        student: float32, (B, D).
+        teacher: float32, (B, D).
+        exact: products in float32.
+
+    Returns:
+        Value (summed in float64) and gradient in the student, float32 (B, D).
+
+    Raises:
+        ShapeMismatch: the shapes differ, or there are no rows.
+        ValueError: a row that is not finite, named; or products beyond float32.
+
+    The float64 definition is ``tests/reference.py::relational_loss``.
+    """
+    s, t = pair_of(student, teacher)
+    return backend().relational_loss(s, t, exact, threads())
+
+
+def listwise_kl_loss(student: Any, teacher: Any, temperature: float = TEMPERATURE, *, exact: bool = False) -> Found:
+    """Give the mean over texts of KL(P_i || Q_i), and its gradient in the student's vectors.
+
+    P_i and Q_i are the softmax, over the batch's other texts j, of t_i.t_j and of s_i.s_j over the temperature: how the
+    teacher and the student rank the batch for text i. A text's likeness to itself says nothing and is left out.
+
+    Args:
+        student: float32, (B, D), B of 2 or more.
+        teacher: float32, (B, D).
+        temperature: in units of the inner product.
+        exact: products in float32.
+
+    Returns:
+        Value and gradient in the student, float32 (B, D).
+
+    Raises:
+        ShapeMismatch: the shapes differ, or there are fewer than 2 rows.
+        ValueError: a temperature that is not above 0; a row that is not finite, named; or products beyond float32.
+
+    The float64 definition is ``tests/reference.py::listwise_kl_loss``.
+    """
+    s, t = pair_of(student, teacher)
+    _require_temperature(temperature)
+    if len(s) < 2:
+        raise ShapeMismatch(f"the batch has {len(s)} row, expected at least 2: a text is ranked among others")
+    return backend().listwise_kl_loss(s, t, temperature, exact, threads())
+
+
+def contrastive_loss(student: Any, teacher: Any, temperature: float = TEMPERATURE, *, exact: bool = False) -> Found:
+    """Give the mean over texts of -log softmax_j(s_i.t_j / temperature) at j = i, and its gradient in the student.
+
+    InfoNCE in the batch (van den Oord et al., arXiv 1807.03748) with the teacher's vectors fixed: each student's vector
+    is to find its own teacher's among the batch's.
+
+    Args:
+        student: float32, (B, D).
+        teacher: float32, (B, D).
+        temperature: in units of the inner product.
+        exact: products in float32.
+
+    Returns:
+        Value and gradient in the student, float32 (B, D).
+
+    Raises:
+        ShapeMismatch: the shapes differ, or there are no rows.
+        ValueError: a temperature that is not above 0; a row that is not finite, named; or products beyond float32.
+
+    The float64 definition is ``tests/reference.py::contrastive_loss``.
+    """
+    s, t = pair_of(student, teacher)
+    _require_temperature(temperature)
+    return backend().contrastive_loss(s, t, temperature, exact, threads())
+
+
+def relative_similarity_loss(student: Any, teacher: Any, margin: float = 0.015) -> Found:
+    """Give the mean of max(0, s_q - s_p + margin) over pairs of texts p, q with t_p > t_q, and its gradient.
+
+    s and t are the inner products of two of the batch's texts by student and teacher; the student is to put two pairs
+    of texts in the teacher's order (Jasper and Stella, arXiv 2412.19048). O(B^2 log B) time and O(B^2) memory, not
+    O(B^4): ``docs/kernels.md`` has why.
+
+    Args:
+        student: float32, (B, D), B of 2 or more.
+        teacher: float32, (B, D).
+        margin: from 0 up.
+
+    Returns:
+        Value and gradient in the student, float32 (B, D); both 0 where the teacher tells no two pairs apart. At the
+        hinge's edge the gradient is 0.
+
+    Raises:
+        ShapeMismatch: the shapes differ, or there are fewer than 2 rows.
+        ValueError: a margin below 0, or a row that is not finite, named.
+
+    The float64 definition is ``tests/reference.py::relative_similarity_loss``.
+    """
+    s, t = pair_of(student, teacher)
+    if not margin >= 0 or not np.isfinite(margin):
+        raise ValueError(f"margin {margin}: expected a number from 0 up")
+    if len(s) < 2:
+        raise ShapeMismatch(f"the batch has {len(s)} row, expected at least 2: pairs of texts are compared")
+    require_finite(student=s, teacher=t)
+    upper = np.triu_indices(len(s), 1)
+    value, slopes = backend().relative_hinge((s @ s.T)[upper], (t @ t.T)[upper], margin)
+    weights = np.zeros((len(s), len(s)), dtype=np.float32)
+    weights[upper] = slopes
+    return value, weights @ s + weights.T @ s
+
+
+def _require_temperature(temperature: float) -> None:
+    if not temperature > 0 or not np.isfinite(temperature):
+        raise ValueError(f"temperature {temperature}: expected a number above 0")

@@ -3,20 +3,62 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
+from leafkit import ops
 from leafkit.ops import torch as torch_ops  # after the skip
 
-METRICS = ["squared_l2", "l2", "cosine"]
+METRICS = ["squared_l2", "l2", "cosine", "huber"]
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_ops_pass_opcheck(metric):
     student, teacher = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7)
-    torch.library.opcheck(torch.ops.leafkit.alignment_loss.default, (student, teacher, metric))
+    weights = torch.rand(5, dtype=torch.float64)
+    for rest in ((None, None, None, False, 0.5), ([2, 7], [1.0, 2.0], weights, metric != "huber", 0.5)):
+        found = torch.library.opcheck(torch.ops.leafkit.alignment_loss.default, (student, teacher, metric, *rest))
+        assert set(found.values()) == {"SUCCESS"}
     found = torch.library.opcheck(torch.ops.leafkit.search_topk.default, (torch.randn(2, 7), teacher, 9))
     assert set(found.values()) == {"SUCCESS"}
     allowed = torch.tensor([True, False, False, True, False])
     found = torch.library.opcheck(torch.ops.leafkit.search_topk.default, (torch.randn(2, 7), teacher, 4, True, allowed))
     assert set(found.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("relational_loss", (True,)),
+        ("listwise_kl_loss", (0.5, True)),
+        ("contrastive_loss", (0.5, True)),
+        ("relative_similarity_loss", (0.1,)),
+    ],
+)
+def test_losses_of_a_batch_pass_opcheck_and_reach_the_student(name, rest):
+    torch.manual_seed(0)
+    student, teacher = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7)
+    op = getattr(torch.ops.leafkit, name).default
+    assert set(torch.library.opcheck(op, (student, teacher, *rest)).values()) == {"SUCCESS"}
+    value, gradient = op(student, teacher, *rest)
+    (2 * value).backward()
+    torch.testing.assert_close(student.grad, 2 * gradient)
+    assert gradient.abs().max() > 0
+    assert teacher.grad is None
+    compiled = torch.compile(lambda s, t: 3 * op(s, t, *rest)[0], backend="aot_eager")
+    again = student.detach().clone().requires_grad_()
+    compiled(again, teacher).backward()
+    torch.testing.assert_close(again.grad, 3 * gradient)
+
+
+@pytest.mark.parametrize("name", ["margin_mse_loss", "score_mse_loss"])
+def test_losses_of_scores_are_those_of_arrays(name):
+    torch.manual_seed(0)
+    sides = [torch.randn(5, 7, requires_grad=True) for _ in range(3 if name == "margin_mse_loss" else 2)]
+    scores = torch.randn(5)
+    loss = getattr(torch_ops, name)(*sides, scores)
+    loss.backward()
+    value, gradients = getattr(ops, name)(*(side.detach().numpy() for side in sides), scores.numpy())
+    assert loss.item() == pytest.approx(value, rel=1e-5)
+    for side, gradient in zip(sides, gradients, strict=True):
+        np.testing.assert_allclose(side.grad.numpy(), gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -27,6 +69,8 @@ def test_the_gradient_is_that_of_torch_in_float64(metric):
     double = student.detach().double().requires_grad_()
     if metric == "cosine":
         plain = (1 - torch.nn.functional.cosine_similarity(double, teacher.double())).mean()
+    elif metric == "huber":
+        plain = torch.nn.functional.huber_loss(double, teacher.double(), reduction="sum") / len(double)
     else:
         squared = ((double - teacher.double()) ** 2).sum(dim=1)
         plain = (squared if metric == "squared_l2" else squared.sqrt()).mean()

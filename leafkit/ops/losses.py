@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -82,13 +83,14 @@ def unchecked_alignment_loss(
     rows, dim = s.shape
     if metric == "huber" and unit_prefixes:
         raise ValueError("unit_prefixes are not there for huber: cut and normalise before, or take another metric")
-    if not delta > 0 or not np.isfinite(delta):
+    if not 0 < delta < math.inf:
         raise ValueError(f"delta {delta}: expected a number above 0")
     widths = [dim] if prefixes is None else [int(width) for width in prefixes]
     if not widths or any(b <= a for a, b in zip([0, *widths], [*widths, dim + 1], strict=True)):
         raise ValueError(f"prefixes {widths}: expected rising widths from 1 to {dim}, each once")
     parts = [1 / len(widths)] * len(widths) if shares is None else [float(share) for share in shares]
-    _require_weights(np.asarray(parts), len(widths), "shares")
+    if shares is not None:
+        _require_weights(np.asarray(parts), len(widths), "shares")
     of_rows = None if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
     if of_rows is not None:
         _require_weights(of_rows, rows, "weights")

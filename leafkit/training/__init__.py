@@ -9,14 +9,28 @@ from leafkit.training.recipe import Recipe, Source, preset
 from leafkit.training.report import DistilReport
 
 if TYPE_CHECKING:
-    from leafkit.training.alignment import AlignmentLoss
+    from leafkit.training.alignment import (
+        AlignmentLoss,
+        ContrastiveLoss,
+        ListwiseKLLoss,
+        MarginMSELoss,
+        RelationalLoss,
+        RelativeSimilarityLoss,
+        ScoreMSELoss,
+    )
 
 __all__ = [
     "AlignmentLoss",
+    "ContrastiveLoss",
     "DistilReport",
+    "ListwiseKLLoss",
+    "MarginMSELoss",
     "Objective",
     "Recipe",
+    "RelationalLoss",
+    "RelativeSimilarityLoss",
     "RunLog",
+    "ScoreMSELoss",
     "Source",
     "distil",
     "open_log",
@@ -26,8 +40,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name != "AlignmentLoss":
+    if not name.endswith("Loss"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from leafkit.training.alignment import AlignmentLoss  # a torch module by inheritance: torch loads with it
+    from leafkit.training import alignment  # torch modules by inheritance: torch loads with them
 
-    return AlignmentLoss
+    return getattr(alignment, name)

@@ -28,7 +28,7 @@ class Objective:
             mean norms of the teacher's vectors and the documents.
 
     Raises:
-        RecipeError: another metric, or a prefix that is below 1 or named twice.
+        RecipeError: another metric, a prefix that is below 1 or named twice, or prefixes of unit vectors for huber.
     """
 
     metric: Metric = "squared_l2"
@@ -39,6 +39,8 @@ class Objective:
     def __post_init__(self) -> None:
         if self.metric not in get_args(Metric):
             raise RecipeError(f"metric {self.metric!r}: expected one of {', '.join(get_args(Metric))}")
+        if self.metric == "huber" and self.prefixes and self.normalized:
+            raise RecipeError("huber has no prefixes in a space of unit vectors: leave them out, or take squared_l2")
         for place, width in enumerate(self.prefixes):
             if width < 1:
                 raise RecipeError(f"prefix {width}: expected at least 1 dim")
@@ -86,9 +88,7 @@ class Objective:
             raise ShapeMismatch(f"weights have shape {tuple(weights.shape)}, expected ({len(student)},): one a row")
         dim = student.shape[1]
         self.require_fits(dim)
-        widths = sorted({*self.prefixes, dim})
-        first, *others = (self._loss(self._cut(student, n), self._cut(teacher, n), weights) for n in widths)
-        loss = sum(others, start=first) / len(widths)
+        loss = self._loss(student, teacher, weights, sorted({*self.prefixes, dim}))
         if not self.ranking or documents is None:
             return loss
         return loss + self.ranking * _of_rows(_divergences(student, teacher, documents), weights)
@@ -104,12 +104,21 @@ class Objective:
         norms = torch.linalg.vector_norm(prefix, dim=1, keepdim=True)
         return prefix / torch.where(norms == 0, 1.0, norms)  # a floor on norms would give zeros a huge gradient
 
-    def _loss(self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-        if weights is None and student.device.type == "cpu":
+    def _loss(
+        self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None, widths: list[int]
+    ) -> torch.Tensor:
+        import torch
+
+        if student.device.type == "cpu" and student.dtype == torch.float32:
             from leafkit.ops.torch import alignment_loss
 
-            return alignment_loss(student, teacher, self.metric)
-        return _of_rows(_row_losses(student, teacher, self.metric), weights)
+            return alignment_loss(
+                student, teacher, self.metric, prefixes=widths, weights=weights, unit_prefixes=self.normalized
+            )
+        first, *others = (
+            _of_rows(_row_losses(self._cut(student, n), self._cut(teacher, n), self.metric), weights) for n in widths
+        )
+        return sum(others, start=first) / len(widths)
 
 
 def _of_rows(losses: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
@@ -127,7 +136,7 @@ def _divergences(student: torch.Tensor, teacher: torch.Tensor, documents: torch.
 
 
 def _row_losses(student: torch.Tensor, teacher: torch.Tensor, metric: Metric) -> torch.Tensor:
-    """The loss of every row, (B,), for devices and weights that the fused operation does not take."""
+    """The loss of every row, (B,), for devices and precisions that the fused operation does not take."""
     import torch
 
     distances: torch.Tensor
@@ -135,6 +144,8 @@ def _row_losses(student: torch.Tensor, teacher: torch.Tensor, metric: Metric) ->
         norms = torch.linalg.vector_norm(student, dim=1) * torch.linalg.vector_norm(teacher, dim=1)
         zero = norms == 0  # such a row is at distance 1 from everything, in every direction
         distances = 1.0 - torch.where(zero, 0.0, (student * teacher).sum(1) / torch.where(zero, 1.0, norms))
+    elif metric == "huber":
+        distances = torch.nn.functional.huber_loss(student, teacher, reduction="none").sum(1)
     elif metric == "l2":
         distances = torch.linalg.vector_norm(student - teacher, dim=1)  # its gradient at 0 is 0
     else:

@@ -59,7 +59,7 @@ def test_value_and_gradient_are_those_of_the_definition(level, name, rows, dim):
     value, gradient = truth(name, student, teacher)
     found, slopes = run(level, name, student, teacher)
     assert found == pytest.approx(value, rel=2e-5, abs=2e-6)
-    assert error(slopes, gradient, scale=1.0) < 2e-5
+    assert error(slopes, gradient, scale=0.1 / TEMPERATURE) < 2e-5
     found, slopes = run(level, name, student, teacher, exact=False)
     assert found == pytest.approx(value, rel=2e-2, abs=1e-4)
     assert error(slopes, gradient, scale=0.1) < 2e-2

@@ -8,10 +8,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 pytest.importorskip("datasets", reason="datasets is not installed (extra: datasets)")
 
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer  # after the skip
+from datasets import Dataset  # after the skips
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 
+from leafkit import training
 from leafkit.errors import RecipeError, ShapeMismatch, UsageError
+from leafkit.ops import torch as torch_ops
 from leafkit.ops.torch import alignment_loss
 from leafkit.store import EmbeddingStore
 from leafkit.students import build_student, parse_spec
@@ -106,3 +109,52 @@ def test_misuse_is_refused_with_what_to_do(opened):
         loss([features(student)], None)
     with pytest.raises(RecipeError, match="prefix 64, the vectors have 32 dims"):
         AlignmentLoss(student, prefixes=[16, 64])
+
+
+LOSSES = {
+    "RelationalLoss": ("relational_loss", {}),
+    "ListwiseKLLoss": ("listwise_kl_loss", {"temperature": 0.2}),
+    "ContrastiveLoss": ("contrastive_loss", {"temperature": 0.2}),
+    "RelativeSimilarityLoss": ("relative_similarity_loss", {"margin": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_a_batch_train_in_the_trainer(opened, tmp_path, name):
+    function, options = LOSSES[name]
+    student = start(opened, "static")
+    loss = getattr(training, name)(student, **options)
+    labels = torch.from_numpy(opened.vectors(range(6)))
+    texts = list(opened.as_dataset()["text"])[:6]
+    with torch.no_grad():
+        value = loss([features(student, texts)], labels)
+        vectors = student(features(student, texts))["sentence_embedding"]
+    assert value == getattr(torch_ops, function)(vectors, labels, **options)
+    assert loss.get_config_dict().items() >= options.items()
+    _, logged = train(student, loss, opened.as_dataset(), tmp_path, 3e-2)
+    assert np.mean(logged[-10:]) < 0.9 * np.mean(logged[:10])
+
+
+@pytest.mark.parametrize(("name", "columns"), [("MarginMSELoss", 3), ("ScoreMSELoss", 2)])
+def test_losses_of_a_cross_encoders_scores_train_in_the_trainer(opened, tmp_path, name, columns):
+    student = start(opened, "static")
+    texts = list(opened.as_dataset()["text"])[:64]
+    vectors = opened.vectors(range(64)).astype(np.float64)
+    random = np.random.default_rng(0)
+    rows = random.integers(0, 64, (128, columns))
+    sides = [vectors[rows[:, column]] for column in range(columns)]
+    near = (sides[0] * sides[1]).sum(1)
+    labels = near - (sides[0] * sides[2]).sum(1) if columns == 3 else near
+    dataset = Dataset.from_dict(
+        {f"text{column}": [texts[row] for row in rows[:, column]] for column in range(columns)}
+        | {"label": labels.tolist()}
+    )
+    loss = getattr(training, name)(student)
+    _, logged = train(student, loss, dataset, tmp_path, 3e-2)
+    assert np.mean(logged[-10:]) < 0.7 * np.mean(logged[:10])
+    with pytest.raises(
+        UsageError, match=rf"1 text columns and labels of shape \(2,\), expected {columns} text columns"
+    ):
+        loss([features(student)], torch.ones(2))
+    with pytest.raises(UsageError, match=rf"{columns} text columns and labels of shape \(2, 32\), expected"):
+        loss([features(student)] * columns, torch.ones(2, 32))

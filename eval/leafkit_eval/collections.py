@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from leafkit.errors import InputError
+from leafkit.errors import InputError, LeafkitError
 from leafkit.io.beir import read_corpus, read_qrels, read_queries
 from leafkit.io.texts import is_blank
 from leafkit.store.store import TextLike
@@ -74,6 +74,15 @@ def load_collection(folder: str | Path, *, split: str = "test") -> Collection:
             the folder does not have.
     """
     folder = Path(folder)
+    try:
+        return _load(folder, split)
+    except LeafkitError:
+        raise
+    except OSError as exc:  # no permission, as a rule
+        raise InputError(f"cannot be read: {exc.strerror or exc}", path=exc.filename or folder) from exc
+
+
+def _load(folder: Path, split: str) -> Collection:
     if Path(split).name != split:
         raise InputError(f"split {split!r}: expected the name of a file in qrels/, as test", path=folder)
     qrels = read_qrels(folder, split)
@@ -83,8 +92,13 @@ def load_collection(folder: str | Path, *, split: str = "test") -> Collection:
         raise InputError(f"all {len(documents)} documents are empty: there is nothing to find", path=folder)
     _require_known(folder, split, qrels, set(queries), {row.id for row in documents})
     for name in (*queries, *(row.id for row in documents)):
-        if any(character in name for character in "\t\r\n"):
-            raise InputError(f"the id {name!r} holds a tab or line break, which a ranking's file cannot", path=folder)
+        if any(character in name for character in "\t\r\n\0"):
+            raise InputError(
+                f"the id {name!r} holds a tab, line break or NUL, which a ranking's file cannot", path=folder
+            )
+    for name in qrels:
+        if is_blank(queries[name].text):
+            raise InputError(f"query {name!r} is judged and has no text: take its judgements out", path=folder)
     return Collection(
         name=folder.resolve().name,
         split=split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leafkit.errors import UsageError
+from leafkit.errors import TeacherError, UsageError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import Kind
 from leafkit.teachers import Teacher
@@ -129,15 +130,22 @@ def judge_retrieval(
         "cosines": cosine_report([part for each in judged for part in each.aligned]),
         "lost_queries": [query for each in judged for query in each.lost],
         "embedding": {role: side.report() for role, side in vectors.items()},
-        "cost": {role: encoder_cost(encoder, *_first_texts(collections)) for role, encoder in encoders.items()}
-        if timed
-        else {},
+        "cost": _costs(encoders, collections) if timed else {},
         "settings": _settings(bm25, drop_self, margin),
         "made_with": _made_with(command),
         "training": None if training is None else training.to_json(),
         "extra_tables": [],
         "examples": [],
     }
+
+
+def _costs(encoders: Mapping[str, Teacher], collections: Sequence[Collection]) -> dict[str, dict[str, Any]]:
+    """What each costs; one that fails now, having embedded all, costs no report."""
+    costs = {}
+    for role, encoder in encoders.items():
+        with contextlib.suppress(TeacherError):
+            costs[role] = encoder_cost(encoder, *_first_texts(collections))
+    return costs
 
 
 def _first_texts(collections: Sequence[Collection]) -> tuple[list[str], list[str]]:

@@ -8,9 +8,14 @@ from pathlib import Path
 from leafkit.io.atomic import write_file
 from leafkit_eval.metrics import METRICS, Measures, Run, rank
 
+LIST = "written.txt"
+
 
 class RunFolder:
-    """Writes rankings, and in the end removes those of an earlier report, which would pass for its own."""
+    """Writes rankings, and in the end removes those of an earlier report, which would pass for its own.
+
+    Which those are stands in ``written.txt`` beside them: other files in the folder are left alone.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -30,9 +35,13 @@ class RunFolder:
 
     def forget_others(self) -> None:
         """Remove rankings that were not written by this report: of other collections, modes or settings."""
-        for path in [*self._folder.glob("*.trec"), *self._folder.glob("*.tsv"), *self._folder.glob("*.trec.gz")]:
-            if path.name not in self._written:
-                path.unlink()
+        listed = self._folder / LIST
+        before = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+        write_file(listed, "".join(f"{name}\n" for name in sorted({*before, *self._written})).encode())
+        for name in before:
+            if name not in self._written and Path(name).name == name:
+                (self._folder / name).unlink(missing_ok=True)
+        write_file(listed, "".join(f"{name}\n" for name in sorted(self._written)).encode())
 
     def _write(self, name: str, content: bytes) -> None:
         write_file(self._folder / name, content)

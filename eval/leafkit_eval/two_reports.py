@@ -107,7 +107,11 @@ def _judged(folder: Path) -> dict[_Key, dict[str, Any]]:
         )
         raise InputError(f"is {found}, expected {FORMAT!r}, version {VERSION}: make the report anew", path=path)
     try:
-        return {(row["dataset"], row["split"], row["mode"]): {**row} for row in report["results"]}
+        self_hits = report["settings"]["self_hits"]
+        return {
+            (str(row["dataset"]), str(row["split"]), str(row["mode"])): {**row, "self_hits": self_hits}
+            for row in report["results"]
+        }
     except (KeyError, TypeError) as exc:
         raise InputError(f"is not what leafkit wrote ({exc!r}): make the report anew", path=path) from exc
 
@@ -116,18 +120,27 @@ def _paired(folders: list[Path], rows: list[dict[str, Any]], key: _Key, metric: 
     """The metric of every query, (2, Q), of both reports in the order of the first's."""
     if rows[0].get("judgements") != rows[1].get("judgements"):
         raise InputError(f"{key[0]} ({key[1]}) was judged by other judgements than in {folders[0]}", path=folders[1])
+    for what, told in (("documents", "documents"), ("self_hits", "hits with the query's own id")):
+        if rows[0].get(what) != rows[1].get(what):
+            raise InputError(
+                f"{key[0]} ({key[1]}) was judged with {told}: {rows[1].get(what)}, in {folders[0]}:"
+                f" {rows[0].get(what)}. Judge both alike",
+                path=folders[1],
+            )
     tables = []
     for folder, row in zip(folders, rows, strict=True):
         path = folder / "runs" / f"{'.'.join(key)}.tsv"
         table = _per_query(path, metric)
-        mean = sum(table.values()) / max(len(table), 1)
-        if len(table) != row.get("queries") or not abs(mean - row.get(metric, np.nan)) < ROUNDED:
+        mean, said = sum(table.values()) / max(len(table), 1), row.get(metric)
+        if len(table) != row.get("queries") or not isinstance(said, float) or not abs(mean - said) < ROUNDED:
             raise InputError(
                 f"has {len(table)} queries with a mean of {mean:.6f}, report.json says {row.get('queries')} with"
                 f" {row.get(metric)}: make the report anew",
                 path=path,
             )
         tables.append(table)
+    if tables[0].keys() != tables[1].keys():
+        raise InputError(f"{key[0]} ({key[1]}) was judged on other queries than in {folders[0]}", path=folders[1])
     return np.array([[table[query] for query in tables[0]] for table in tables])
 
 

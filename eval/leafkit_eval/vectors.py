@@ -34,6 +34,7 @@ class Vectors:
         make_folder(cache)
         folder = cache / f"{encoder.fingerprint}.store"
         self._store = EmbeddingStore.open_or_create(folder, encoder.space, made_by=encoder.fingerprint)
+        self._store.verify()  # large blocks too, which opening leaves alone: a changed vector is a wrong score
         self._embedded = self._cached = 0
         self._truncated: int | None = 0
         self._seconds = 0.0

@@ -30,10 +30,20 @@ def compare(
     if as_json:
         tell_json(rows)
     else:
-        tell(_table(rows, first.name, second.name))
+        tell(_table(rows, *_apart(first, second)))
     for folder, names in unshared(first, second).items():
         if names:
             say(f"only in {folder}: {', '.join(names)}")
+
+
+def _apart(first: Path, second: Path) -> tuple[str, str]:
+    """The folders' names, with as much of their paths as tells them apart."""
+    one, other = first.resolve().parts, second.resolve().parts
+    for count in range(1, max(len(one), len(other)) + 1):
+        names = "/".join(one[-count:]), "/".join(other[-count:])
+        if names[0] != names[1]:
+            return names
+    return "first", "second"
 
 
 def _table(rows: list[dict[str, Any]], first: str, second: str) -> str:

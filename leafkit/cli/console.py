@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leafkit.errors import MissingExtra
+from leafkit.errors import MissingExtra, UsageError
 from leafkit.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ def say(message: str) -> None:
     """Write a line to stderr."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
+
+
+def require_no_model(out: Path) -> None:
+    """Refuse to write a report's files into a model's folder, whose contents are hashed.
+
+    Raises:
+        UsageError: it is one.
+    """
+    for name in ("leafkit.json", "modules.json", "config.json"):
+        if (out / name).exists():
+            raise UsageError(f"--out {out}: is a model's folder ({name} is in it): choose another")
 
 
 def warn_of_prompts(encoder: Teacher) -> None:

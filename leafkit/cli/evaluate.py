@@ -71,7 +71,15 @@ def retrieval(
 
     Example: leafkit eval retrieval --data scifact --teacher all-MiniLM-L6-v2 --student leaf --out report
     """
-    from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json, warn_of_prompts
+    from leafkit.cli.console import (
+        progress_bar,
+        require_no_model,
+        require_packages,
+        say,
+        tell,
+        tell_json,
+        warn_of_prompts,
+    )
     from leafkit.io.atomic import make_folder
     from leafkit.students import open_encoder, open_student, student_rotation
     from leafkit.training import RunLog
@@ -80,6 +88,7 @@ def retrieval(
     require_packages("pytrec_eval", "jinja2", *(["bm25s", "Stemmer"] if bm25 else []), extra="judge")
     from leafkit_eval import judge_retrieval, write_report
 
+    require_no_model(out)
     make_folder(out)
     collections, failures = _load(data or [], _names(datasets), split)
     leaf = open_student(student)
@@ -134,7 +143,7 @@ def _baselines(models: list[str]) -> dict[str, Teacher]:
 
     opened: dict[str, Teacher] = {}
     for model in models:
-        name = re.split("[/#]", model.rstrip("/"))[-1]
+        name = re.sub("[^A-Za-z0-9._-]", "-", re.split("[/#]", model.rstrip("/"))[-1])
         if name in opened:
             raise UsageError(f"--baseline {model}: another baseline is called {name!r} too. Rename one folder")
         opened[name] = open_endpoint(model) if is_address(model) else open_model(model)

@@ -41,7 +41,15 @@ def mteb(
 
     Example: leafkit eval mteb --model leaf --data sts/stsb --data scifact --out mteb-leaf
     """
-    from leafkit.cli.console import progress_bar, require_packages, say, tell, tell_json, warn_of_prompts
+    from leafkit.cli.console import (
+        progress_bar,
+        require_no_model,
+        require_packages,
+        say,
+        tell,
+        tell_json,
+        warn_of_prompts,
+    )
 
     require_packages("mteb", extra="eval")
     from leafkit.io.atomic import make_folder
@@ -64,6 +72,7 @@ def mteb(
         raise UsageError(f"--name {name!r}: expected ORGANISATION/MODEL")
     if not data and not names and benchmark is None:
         raise UsageError("nothing to evaluate on: give --data FOLDER, --tasks NAMES or --benchmark NAME")
+    require_no_model(out)
     make_folder(out)
     wanted, unread = [], []
     for folder in (found for given in data or [] for found in data_folders(given)):
@@ -94,7 +103,8 @@ def mteb(
     for kind, text in asked.first_encoded.items():
         say(f"first {kind} as it was encoded: {text[:100]!r}")
     say(f"results: {out / 'results'}, {meta.name} at {meta.revision}; for mteb's repository: {out / 'model_meta.py'}")
-    if whole is not None and not any(asked.embedding_report()["documents' encoder"][name] for name in USED):
+    done = asked.embedding_report().get("documents' encoder")
+    if done is not None and not any(done[name] for name in USED):
         say(f"{teacher} embedded nothing: no task has documents of its own")
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:

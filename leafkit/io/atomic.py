@@ -22,6 +22,8 @@ def write_file(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Give a scratch path beside ``path``; synced and renamed into place if the block ends well, removed if not."""
+    if path.exists() and not path.is_file():
+        raise StorageError(f"{path}: is no file that could be replaced: choose another")
     scratch = _scratch_beside(path)
     try:
         with storage_errors(path):

@@ -42,8 +42,11 @@ def _holds_data(folder: Path) -> bool:
 
 
 def _holds_any(folder: Path) -> bool:
-    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())] if folder.is_dir() else []
-    return any(_holds_data(path) for path in folders)
+    try:
+        folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())] if folder.is_dir() else []
+        return any(_holds_data(path) for path in folders)
+    except OSError:  # reading it says what is wrong
+        return False
 
 
 def read_corpus(folder: str | Path) -> Iterator[TextRow]:

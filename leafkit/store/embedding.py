@@ -14,11 +14,12 @@ from leafkit.blocks import writer_lock
 from leafkit.errors import TeacherError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import KINDS
-from leafkit.store.store import EmbeddingStore, TextLike, text_key
+from leafkit.store.store import EmbeddingStore, Row, TextLike, text_key
 from leafkit.teachers import CountsTruncation, Teacher, checked_rows
 
 WINDOW = 2048  # texts sorted by length together: enough to pad little, small enough to start at once
 CALL = 64  # texts a call to the teacher: what a kill may lose beside SAVE_EVERY_S
+PROBE = Row("leafkit", "query", "probe")  # kept in the store of a teacher that is known by its address alone
 SAME = 0.999  # cosine of one text's vectors by one model: bfloat16 and other batches leave 0.9995 of it
 SAVE_EVERY_S = 5.0  # a block costs two fsyncs, a few milliseconds
 
@@ -85,20 +86,18 @@ def embed_texts(
     Raises:
         SpaceMismatch: the teacher is of another space than the store.
         TeacherError: a row is not a vector of the space, named with its text's id; or a teacher behind an address,
-            whose contents no hash tells, gives another vector than it gave for the first text that is known.
+            whose contents no hash tells, gives another vector for a word than it gave when the store was made.
         IndexLocked: another process writes to the store.
     """
     store.space.require_compatible(teacher.space, ours=str(store.folder), theirs="the teacher")
     start, cut_before = time.monotonic(), _truncated(teacher)
     seen = embedded = 0
     intake, stream = Intake(store), iter(texts)
-    unhashed = teacher.space.origin == "http"
     with writer_lock(store.folder):
         store.refresh()
+        if teacher.space.origin == "http":
+            _require_same(teacher, store)
         while window := list(islice(stream, WINDOW)):
-            if unhashed and (stored := next((row for row in window if store.holds(row.kind, row.text)), None)):
-                _require_same(teacher, stored, store)
-                unhashed = False
             fresh = [(seen + place, window[place]) for place in intake.fresh(window)]
             done = seen + len(window) - len(fresh)
             seen += len(window)
@@ -112,12 +111,16 @@ def embed_texts(
     return EmbedReport(embedded, intake.known, intake.repeated, truncated, time.monotonic() - start)
 
 
-def _require_same(teacher: Teacher, row: TextLike, store: EmbeddingStore) -> None:
-    (then,), (now,) = store.lookup([row.text], row.kind), teacher.encode([row.text], row.kind)
+def _require_same(teacher: Teacher, store: EmbeddingStore) -> None:
+    now = checked_rows(teacher.encode([PROBE.text], PROBE.kind), store.space, [PROBE.id])[0]
+    if not store.holds(PROBE.kind, PROBE.text):
+        store.add([PROBE], now[None])
+        return
+    (then,) = store.lookup([PROBE.text], PROBE.kind)
     cosine = float(then @ now / max(np.linalg.norm(then) * np.linalg.norm(now), 1e-12))
     if not cosine >= SAME:
         raise TeacherError(
-            f"{teacher.space.teacher} gives another vector for {row.text[:60]!r} than the one in {store.folder}"
+            f"{teacher.space.teacher} gives another vector for {PROBE.text!r} than when {store.folder} was made"
             f" (cosine {cosine:.3f}, expected {SAME} or more): its model has changed. Choose another folder"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 KEY = "OPENAI_API_KEY"
 TIMEOUT_S = 120.0  # of one request: 64 texts on a slow CPU
 RETRIES = 5  # of a request that was refused for its rate, failed on the server or got no answer; waits grow
+TOO_MUCH = (400, 413, 422)  # what servers answer where texts, or all of them together, are too long
 PROBE = "leafkit"
 
 
@@ -68,7 +70,7 @@ def open_endpoint(address: str, *, prompts: Prompts | None = None) -> HttpTeache
         prompts: what to put before texts of each kind; nothing if not given.
 
     Raises:
-        ModelError: the address has no model's name.
+        ModelError: the address has no model's name, or holds a key.
         TeacherError: no vectors come from there.
         MissingExtra: the package ``openai`` is not installed.
     """
@@ -80,7 +82,17 @@ def open_endpoint(address: str, *, prompts: Prompts | None = None) -> HttpTeache
     except ImportError as exc:
         raise MissingExtra("openai", "http") from exc
     url = url.rstrip("/")
-    client = OpenAI(base_url=url, api_key=os.environ.get(KEY) or "none", max_retries=RETRIES, timeout=TIMEOUT_S)
+    try:
+        parts = urlsplit(url)
+        secret = parts.username or parts.password or parts.query
+    except ValueError as exc:
+        raise ModelError(f"{address}: is no address: {exc}") from exc
+    if secret or not parts.hostname:
+        raise ModelError(
+            f"{parts.hostname or address}: expected an address alone: a key goes into {KEY}, not into reports"
+        )
+    key = os.environ.get(KEY, "").strip() or "none"
+    client = OpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT_S)
     dim = _ask(client, name, [PROBE]).shape[1]
     space = EmbeddingSpace(
         teacher=TeacherId(name, url), dim=dim, normalized=True, prompts=prompts or Prompts(), origin="http"
@@ -90,14 +102,17 @@ def open_endpoint(address: str, *, prompts: Prompts | None = None) -> HttpTeache
 
 def _ask(client: OpenAI, model: str, texts: list[str]) -> NDArray[np.float64]:
     """One request; what is refused is asked for in halves, down to the text that the server does not take."""
-    from openai import BadRequestError, OpenAIError
+    from openai import APIStatusError, OpenAIError
 
     where = f"{model} at {str(client.base_url).rstrip('/')}"
     try:
         answer = client.embeddings.create(model=model, input=texts, encoding_format="float")
-        rows = [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
-        vectors = np.array(rows, dtype=np.float64)  # ragged rows are a ValueError, words a TypeError
-    except BadRequestError as exc:
+        data = sorted(answer.data, key=lambda entry: int(entry.index))
+        places = [int(entry.index) for entry in data]
+        vectors = np.array([entry.embedding for entry in data], dtype=np.float64)  # ragged rows are a ValueError
+    except APIStatusError as exc:
+        if exc.status_code not in TOO_MUCH:
+            raise TeacherError(f"{where} gave no vectors: {_words(exc)}. {_advice(exc)}") from exc
         if len(texts) == 1:
             raise TeacherError(
                 f"{where} does not take the text {texts[0][:60]!r} ({len(texts[0])} characters): {_words(exc)}"
@@ -108,8 +123,10 @@ def _ask(client: OpenAI, model: str, texts: list[str]) -> NDArray[np.float64]:
         raise TeacherError(f"{where} gave no vectors: {_words(exc)}. {_advice(exc)}") from exc
     except (TypeError, ValueError, AttributeError) as exc:
         raise TeacherError(f"{where} gave no list of vectors: {_words(exc)}") from exc
-    if vectors.ndim != 2 or len(vectors) != len(texts):
+    if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.size:
         raise TeacherError(f"{where} gave vectors of shape {vectors.shape} for {len(texts)} texts, expected one each")
+    if places != list(range(len(texts))):
+        raise TeacherError(f"{where} gave vectors for the texts {places[:5]}, expected each of {len(texts)} once")
     return vectors
 
 

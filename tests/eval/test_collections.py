@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_two_judgements_have_one_hash_where_they_are_the_same(beir):
 def test_names_that_would_leave_their_folder_or_line_are_refused(beir):
     with pytest.raises(InputError, match="expected the name of a file in qrels"):
         load_collection(beir({"a": "red"}, {"q": "red"}, {"q": {"a": 1}}, name="x"), split="../test")
-    with pytest.raises(InputError, match="holds a tab or line break"):
+    with pytest.raises(InputError, match="holds a tab, line break or NUL"):
         load_collection(beir({"a\nb": "red", "c": "blue"}, {"q": "red"}, {"q": {"c": 1}}, name="y"))
 
 
@@ -81,3 +82,16 @@ def test_a_grade_of_thousands_of_digits_is_refused(beir):
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t" + "1" * 5000 + "\n")
     with pytest.raises(InputError, match=r"test.tsv:2: grade '1+' is no integer"):
         load_collection(folder)
+
+
+def test_a_judged_query_without_a_text_is_refused_by_name(beir):
+    folder = beir({"a": "red"}, {"q1": "clay", "q2": "\u200b"}, {"q1": {"a": 1}, "q2": {"a": 1}})
+    with pytest.raises(InputError, match="query 'q2' is judged and has no text: take its judgements out"):
+        load_collection(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_named(small):
+    (small / "corpus.jsonl").chmod(0)
+    with pytest.raises(InputError, match=r"corpus.jsonl: cannot be read: Permission denied"):
+        load_collection(small)

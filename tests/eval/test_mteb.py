@@ -201,6 +201,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_scores_of_an_unbroken_one(teache
     assert sum(path.stat().st_mtime_ns == time for path, time in before.items()) >= 2  # not scored again
 
 
+def test_a_score_that_is_no_number_is_a_failure(teacher, tmp_path):
+    rows = [{"sentence1": "w1 w2", "sentence2": "w3", "score": n} for n in range(4)]
+    asked = model(teacher, tmp_path)
+    (outcome,) = run_mteb(asked, [local_task(lines(tmp_path / "alike" / "test.jsonl", rows))], tmp_path / "out")
+    assert outcome.result is None
+    assert "is nan: all texts may be alike" in outcome.failure
+    assert write_summary(asked, [outcome], tmp_path / "out")["means"] == {}
+
+
 def test_a_result_that_cannot_be_read_is_made_anew(teacher, pairs, tmp_path):
     (first,) = run_mteb(model(teacher, tmp_path), [local_task(pairs)], tmp_path / "out")
     (path,) = (tmp_path / "out" / "results").rglob("pairs-local.json")

@@ -92,3 +92,35 @@ def test_what_is_no_report_or_another_one_is_refused(collections, reported, tmp_
     (b / "report.json").write_text(json.dumps({**report, "version": 1}))
     with pytest.raises(InputError, match="version 1, expected 'leafkit.report', version 2"):
         compare_reports(a, b)
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "words"),
+    [
+        ("documents", lambda report: report["results"][0].update(documents=999), "judged with documents: 999"),
+        ("self_hits", lambda report: report["settings"].update(self_hits="kept"), "own id: kept, in .*: dropped"),
+    ],
+)
+def test_reports_judged_under_other_conditions_are_not_compared(collections, reported, field, change, words):
+    a, b = reported("a", collections[:1], 0.5), reported("b", collections[:1], 4.0)
+    report = json.loads((b / "report.json").read_text())
+    change(report)
+    (b / "report.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=words):
+        compare_reports(a, b)
+
+
+def test_values_that_leafkit_did_not_write_are_refused(collections, reported):
+    a, b = reported("a", collections[:1], 0.5), reported("b", collections[:1], 4.0)
+    text = (b / "report.json").read_text()
+    for value in ("1.0", None, [1.0]):
+        report = json.loads(text)
+        report["results"][0]["ndcg_at_10"] = value
+        (b / "report.json").write_text(json.dumps(report))
+        with pytest.raises(InputError, match="make the report anew"):
+            compare_reports(a, b)
+    (b / "report.json").write_text(text)
+    table = next((b / "runs").glob("*.teacher.tsv"))
+    table.write_text(table.read_text().replace("\nq", "\nother-q", 1))
+    with pytest.raises(InputError, match="judged on other queries"):
+        compare_reports(a, b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 
 
 def write_model_meta(model: MtebModel, out: str | Path) -> Path:
-    """Write ``out/model_meta.py``: the model as mteb's repository wants it, made sure to say the same when it is run.
+    """Write ``out/model_meta.py`` once: the model as mteb's repository wants it, made sure to say the same when run.
 
     What only its owner knows (release date, licence, languages, training data) is None there, to be filled in; so is
     the loader of a model with two encoders, for mteb's own has one.
@@ -165,7 +166,8 @@ def write_model_meta(model: MtebModel, out: str | Path) -> Path:
     if names["model_meta"].to_dict() != meta.to_dict():
         raise AssertionError(f"mteb reads another model from the code than {meta.name}")
     path = Path(out) / "model_meta.py"
-    write_file(path, code.encode())
+    if not path.exists():  # its owner may have filled it in
+        write_file(path, code.encode())
     return path
 
 
@@ -180,5 +182,9 @@ def _outcome(model: MtebModel, task: AbsTask, cache: Any, strategy: str) -> Task
     except Exception as exc:  # noqa: BLE001  # a task of mteb's may fail in any way: offline, gated, broken
         reason = (str(exc).strip() or repr(exc)).splitlines()[0]
         return TaskOutcome(*named, None, f"{type(exc).__name__}: {reason}")
-    kept = cache.load_task_result(named[0], model.mteb_model_meta)  # rounded, as the next run finds it
-    return TaskOutcome(*named, kept)
+    outcome = TaskOutcome(
+        *named, cache.load_task_result(named[0], model.mteb_model_meta)
+    )  # rounded, as found next time
+    if outcome.score is None or math.isfinite(outcome.score):
+        return outcome
+    return TaskOutcome(*named, None, f"its {named[2]} is {outcome.score}: all texts may be alike to the model")

@@ -242,6 +242,7 @@ def _described(encoder: Teacher, name: str) -> dict[str, Any]:
         "name": name,
         "fingerprint": encoder.fingerprint,
         "arithmetic": getattr(encoder, "arithmetic", None),  # a function's owner knows, we do not
+        "max_tokens": getattr(encoder, "max_tokens", None),
         "space": encoder.space.to_json(),
     }
 

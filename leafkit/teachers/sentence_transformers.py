@@ -50,6 +50,7 @@ class SentenceEncoder:
     Attributes:
         space: space of the vectors.
         fingerprint: content hash of the model.
+        max_tokens: where texts are cut; None where they are not (a static table has no limit, whatever its teacher's).
         arithmetic: ``bfloat16`` or ``float32``: vectors of the two agree to a cosine of about 0.9999.
         rotation: turns what the model gives into the space; None where it gives vectors of the space.
         unused_prompts: prompts that the model's card names, where the model has none; ``open_teacher`` fills it in.
@@ -74,9 +75,9 @@ class SentenceEncoder:
             precision = "bfloat16" if cpu_has_bfloat16() else "float32"
         self.arithmetic = precision
         own = _token_limit(model)  # a static table has none and cuts nothing; a leaf's may be below its teacher's
-        self._limit = own if own is None else min(own, space.max_tokens or own)
-        if self._limit is not None:
-            model.max_seq_length = self._limit
+        self.max_tokens = own if own is None else min(own, space.max_tokens or own)
+        if self.max_tokens is not None:
+            model.max_seq_length = self.max_tokens
         from leafkit.teachers.forward import Forward  # torch, which a model has brought
 
         self._forward = Forward(model, bfloat16=precision == "bfloat16")
@@ -105,7 +106,7 @@ class SentenceEncoder:
 
     def _token_counts(self, texts: list[str]) -> list[int]:
         """Tokens of each text as the model sees it, cut texts counted."""
-        limit = self._limit
+        limit = self.max_tokens
         counts = token_counts(self.model, texts)
         if limit is None:
             return counts

@@ -190,7 +190,7 @@ def describe_model(
         n_parameters=parameters,
         n_embedding_parameters=table.weight.numel(),
         memory_usage_mb=round(4 * parameters / 2**20),
-        max_tokens=space.max_tokens,
+        max_tokens=encoder.max_tokens,
         embed_dim=space.dim,
         license=None,
         open_weights=True,

@@ -96,11 +96,15 @@ def model_card(report: Mapping[str, Any], mteb: Mapping[str, Any] | None = None,
         " the teacher embedded them, this model embeds the queries.",
         f"{space['dim']} dims, {space['similarity']}"
         + (", unit length" if space["normalized"] else "")
-        + (f", texts cut at {space['max_tokens']} tokens" if space["max_tokens"] else "")
+        + (f", texts cut at {cut} tokens" if (cut := report["student"]["max_tokens"]) else "")
         + (f"; put before {' and '.join(prompted)}, as `encode_query` and `encode_document` do" if prompted else "")
         + ".",
         "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
         f'model = SentenceTransformer("{student}")\nvectors = model.encode_query(["what is a leaf?"])\n```',
+        f"Documents are {teacher}'s (revision `{space['teacher']['revision']}`)"
+        + (f", cut at {space['max_tokens']} tokens" if space["max_tokens"] else "")
+        + ": embedded otherwise, they are vectors of another space.",
+        *_cost_words(report),
         "## What it keeps of its teacher",
         markdown_table(report).rstrip(),
         f"Brackets: {100 * report['settings']['bootstrap']['level']:.0f} % bootstrap intervals over the queries. The"
@@ -109,6 +113,15 @@ def model_card(report: Mapping[str, Any], mteb: Mapping[str, Any] | None = None,
     if tasks:
         parts += ["## MTEB", _tasks_table(mteb or {})]
     return "\n\n".join(parts) + "\n"
+
+
+def _cost_words(report: Mapping[str, Any]) -> list[str]:
+    """Size and speed where they were measured."""
+    cost = report["cost"].get("student")
+    if cost is None:
+        return []
+    size = f"{count(cost['parameters'])} parameters, " if cost["parameters"] else ""
+    return [f"{size}{count(cost['query_p50_ms'])} ms a query alone (median), on {report['made_with']['cpu']}."]
 
 
 def _tasks_table(mteb: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -20,7 +21,7 @@ using Word = std::uint32_t;
 constexpr std::int64_t kRows = 128;     // of the left side at once: with a panel of the right side they fill a cache
 constexpr std::int64_t kColumns = 512;  // scores of a row at once
 constexpr std::int64_t kBlock = 256;    // texts of a block, where blocks meet blocks
-constexpr std::int64_t kChunk = 512;    // texts that the matrices over dims are summed over at once
+constexpr std::int64_t kChunk = 256;    // texts that the matrices over dims are summed over at once
 
 const BatchKernels& kernels(const Batch& batch) {
 #ifdef LEAFKIT_X86
@@ -400,8 +401,8 @@ double relational_of_dims(const Batch& batch, const BatchKernels& level, const f
     int left, right;
   };
   constexpr Product kProducts[] = {{0, 0}, {1, 1}, {2, 2}, {2, 0}};
-  const Room sums(4 * square);
-  std::fill_n(sums.floats(), 4 * square, 0.0f);
+  std::optional<Room> sums(4 * square);
+  std::fill_n(sums->floats(), 4 * square, 0.0f);
   {
     const std::int64_t size = kChunk * all_dims / n;
     const Room rows(3 * size), right(3 * size), left(3 * size);
@@ -421,14 +422,14 @@ double relational_of_dims(const Batch& batch, const BatchKernels& level, const f
           const std::int64_t height = which < 3 ? (panel + 1) * kPanel : all_dims;
           level.add(height, chunk / n, left.words() + kProducts[which].left * size, chunk / n,
                     right.words() + kProducts[which].right * size + panel * (chunk / n) * kPanel,
-                    sums.floats() + which * square + panel * all_dims * kPanel);
+                    sums->floats() + which * square + panel * all_dims * kPanel);
         }
       });
     }
   }
   const Room flat(2 * square);  // S and X, their rows one after another
   const auto at = [&](int which, std::int64_t row, std::int64_t column) {
-    return sums.floats()[which * square + column / kPanel * all_dims * kPanel + row * kPanel + column % kPanel];
+    return sums->floats()[which * square + column / kPanel * all_dims * kPanel + row * kPanel + column % kPanel];
   };
   std::vector<double> parts(static_cast<std::size_t>(all_dims));
   parallel(all_dims, batch.threads, [&](std::int64_t row) {
@@ -443,6 +444,7 @@ double relational_of_dims(const Batch& batch, const BatchKernels& level, const f
     }
     parts[static_cast<std::size_t>(row)] = total;
   });
+  sums.reset();
   const Room right(2 * square / n);
   in_parts(level, 2, batch.threads, [&](std::int64_t which) {
     Word* taken = Parts(Parts::size(square / n)).words(square / n);

@@ -171,6 +171,11 @@ def _load(folders: list[Path], names: list[str], split: str) -> tuple[list[Colle
                 collections.append(hub_collection(source))
         except LeafkitError as exc:
             failures.append(exc)
+            continue
+        (*others, last) = collections
+        if any(other.name == last.name for other in others):
+            failures.append(UsageError(f"{source}: another collection is called {last.name!r} too. Rename one folder"))
+            collections = others
     if failures and not collections:
         raise failures[0]
     return collections, failures

@@ -129,7 +129,10 @@ def _require_distinct(names: list[str]) -> None:
 def _table(summary: dict[str, Any]) -> str:
     """Scores in columns, and the mean of each type with how many it is of."""
     rows = [("task", "type", "metric", "score")]
-    rows += [(task["name"], task["type"], task["metric"], _cell(task["score"])) for task in summary["tasks"]]
+    count = Counter(task["name"] for task in summary["tasks"])
+    for task in summary["tasks"]:
+        name = f"{task['name']} ({task['split']})" if count[task["name"]] > 1 else task["name"]
+        rows.append((name, task["type"], task["metric"], _cell(task["score"])))
     rows += [(f"mean of {mean['tasks']}", kind, "", _cell(mean["score"])) for kind, mean in summary["means"].items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -48,6 +48,26 @@ def test_losses_of_a_batch_pass_opcheck_and_reach_the_student(name, rest):
     torch.testing.assert_close(again.grad, 3 * gradient)
 
 
+@pytest.mark.filterwarnings("ignore:Input #0 requires gradient and is not a double")  # the operations are float32
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *(lambda s, t, m=metric: torch_ops.alignment_loss(s, t, m, prefixes=[3, 7]) for metric in METRICS),
+        lambda s, t: torch_ops.relational_loss(s, t, exact=True),
+        lambda s, t: torch_ops.listwise_kl_loss(s, t, 0.5, exact=True),
+        lambda s, t: torch_ops.contrastive_loss(s, t, 0.5, exact=True),
+    ],
+    ids=[*METRICS, "relational", "listwise_kl", "contrastive"],
+)
+def test_gradients_pass_gradcheck(loss):
+    torch.manual_seed(1)
+    student, teacher = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7)
+    assert torch.autograd.gradcheck(lambda s: loss(s, teacher), (student,), eps=1e-2, atol=5e-3, rtol=1e-2)
+    value = loss(student, teacher)
+    first = torch.autograd.grad(value, student, retain_graph=True)[0].clone()
+    assert torch.equal(torch.autograd.grad(3 * value, student)[0], 3 * first)
+
+
 @pytest.mark.parametrize("name", ["margin_mse_loss", "score_mse_loss"])
 def test_losses_of_scores_are_those_of_arrays(name):
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.autograd.function import once_differentiable
 
 from leafkit.ops import batch_losses, losses, search
 
@@ -49,6 +50,7 @@ class _Fused(torch.autograd.Function):
         return torch.from_numpy(np.array(value, dtype=np.float32))
 
     @staticmethod
+    @once_differentiable  # the gradient's own slope is not there: refuse, not 0
     def backward(ctx: Any, *values: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient if values[0].item() == 1.0 else values[0] * gradient, None, None, None

@@ -66,6 +66,9 @@ def test_gradients_pass_gradcheck(loss):
     value = loss(student, teacher)
     first = torch.autograd.grad(value, student, retain_graph=True)[0].clone()
     assert torch.equal(torch.autograd.grad(3 * value, student)[0], 3 * first)
+    slope = torch.autograd.grad(loss(student, teacher), student, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="does not require grad|once_differentiable"):  # refused, not 0
+        slope.sum().backward()
 
 
 @pytest.mark.parametrize("name", ["margin_mse_loss", "score_mse_loss"])

@@ -81,9 +81,13 @@ def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):
     assert saved["training"]["curves"]["cosine"]["values"]
     assert "<h2>Training</h2>" in page
     assert "data:image/svg+xml;base64," in page
-    (tmp_path / "report" / "runs" / "gone.test.teacher.trec").write_text("of an earlier report")
+    runs = tmp_path / "report" / "runs"
+    for name in ("gone.test.teacher.trec", "own.trec"):
+        (runs / name).write_text("of an earlier report, or a user's own")
+    (runs / "written.txt").write_text("gone.test.teacher.trec\n" + (runs / "written.txt").read_text())
     leafkit("eval", "retrieval", *judged)
-    assert not (tmp_path / "report" / "runs" / "gone.test.teacher.trec").exists()
+    assert not (runs / "gone.test.teacher.trec").exists()
+    assert (runs / "own.trec").exists()
     _, said = leafkit("eval", "retrieval", *judged, "--data", tmp_path / "nowhere", "--datasets", "nope", code=3)
     assert "not judged: " in said
     assert "no BEIR folder" in said

@@ -65,7 +65,7 @@ def test_value_and_gradient_are_those_of_the_definition(level, name, rows, dim):
     assert error(slopes, gradient, scale=0.1) < 2e-2
 
 
-@every_kernel
+@pytest.mark.parametrize("level", [level for level in KERNELS if level != "numpy"])
 @every_loss
 @pytest.mark.parametrize("rows", [300, 800])
 def test_threads_change_no_bit(level, name, rows):

@@ -27,7 +27,7 @@ extern "C" double loss(int which, const float* s, const float* t, long count, lo
 }
 """
 SOURCES = [f"losses/level_{level}.cpp" for level in ("scalar", "avx2", "avx512", "avx512_narrow", "amx")]
-SOURCES += ["losses/batch.cpp", "base/pool.cpp"]
+SOURCES += ["losses/batch.cpp", "losses/relational.cpp", "base/pool.cpp"]
 
 pytestmark = [
     pytest.mark.skipif("amx" in describe().levels, reason="this CPU has AMX: every other test covers it"),

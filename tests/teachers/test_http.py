@@ -13,7 +13,7 @@ from leafkit.space import Prompts
 from leafkit.store import EmbeddingStore, Row, embed_texts
 from leafkit.teachers import Teacher, http, open_endpoint
 
-pytest.importorskip("openai")
+pytest.importorskip("openai", reason="openai is not installed (extra: http)")
 
 
 def vector(text, seed=0, dim=8):

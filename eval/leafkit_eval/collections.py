@@ -15,6 +15,8 @@ from leafkit.io.texts import is_blank
 from leafkit.store.store import TextLike
 from leafkit_eval.metrics import Qrels
 
+IN_PARTS = "cqadupstack"  # BEIR's one collection of twelve folders, each with documents of its own
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -26,6 +28,7 @@ class Collection:
         documents: every document, empty ones too: they count, and are never found.
         queries: the judged queries, in the order of the judgements; others are not encoded.
         qrels: query id to document id to grade.
+        part_of: the benchmark's collection that this is a part of, which counts as one in every mean; none, as a rule.
     """
 
     name: str
@@ -33,6 +36,12 @@ class Collection:
     documents: Sequence[TextLike]
     queries: Sequence[TextLike]
     qrels: Qrels
+    part_of: str | None = None
+
+    @property
+    def group(self) -> str:
+        """What it counts as in a mean over collections."""
+        return self.part_of or self.name
 
     @cached_property
     def findable(self) -> tuple[TextLike, ...]:
@@ -66,7 +75,8 @@ def load_collection(folder: str | Path, *, split: str = "test") -> Collection:
     """Load a folder in BEIR layout.
 
     Args:
-        folder: holds the corpus, the queries and ``qrels/``; its name becomes the collection's.
+        folder: holds the corpus, the queries and ``qrels/``; its name becomes the collection's. One that lies in a
+            folder ``cqadupstack`` is a part of that collection.
         split: which judgements; splits are never merged.
 
     Raises:
@@ -99,12 +109,15 @@ def _load(folder: Path, split: str) -> Collection:
     for name in qrels:
         if is_blank(queries[name].text):
             raise InputError(f"query {name!r} is judged and has no text: take its judgements out", path=folder)
+    whole = folder.resolve().parent.name.lower()
+    part_of = IN_PARTS if whole == IN_PARTS else None
     return Collection(
-        name=folder.resolve().name,
+        name=f"{part_of}-{folder.resolve().name}" if part_of else folder.resolve().name,
         split=split,
         documents=documents,
         queries=tuple(queries[query] for query in qrels),
         qrels=qrels,
+        part_of=part_of,
     )
 
 

@@ -22,12 +22,14 @@ class Scored:
     Attributes:
         name: the collection's.
         split: of its judgements.
+        group: what it counts as in the means.
         per_query: system to nDCG@10 of each query, float64, (Q,).
         samples: system to bootstrap samples of its mean, paired between systems.
     """
 
     name: str
     split: str
+    group: str
     per_query: Mapping[Any, NDArray[np.float64]]
     samples: Mapping[Any, NDArray[np.float64]]
 
@@ -49,12 +51,16 @@ def compare(scored: Sequence[Scored], *, margin: float) -> list[dict[str, Any]]:
     baselines = [name for name in scored[0].per_query if name not in named]  # BM25 among them
     pairs = [*PAIRS, *((system, baseline) for baseline in baselines for system in LEAF)]
     flipped = [_flipped(each, pairs) for each in scored]
+    groups = [each.group for each in scored]
     rows = []
     for number, (system, other) in enumerate(pairs) if len(scored) > 1 else ():
         differences = [float((each.per_query[system] - each.per_query[other]).mean()) for each in scored]
-        own, others = (np.mean([each.samples[name] for each in scored], axis=0) for name in (system, other))
-        chance = np.mean([samples[:, number] for samples in flipped], axis=0)
-        rows.append(_row(None, None, (system, other), float(np.mean(differences)), own, others, chance, margin))
+        difference = float(statistics.grouped_mean(differences, groups))
+        own, others = (
+            statistics.grouped_mean([each.samples[name] for each in scored], groups) for name in (system, other)
+        )
+        chance = statistics.grouped_mean([samples[:, number] for samples in flipped], groups)
+        rows.append(_row(None, None, (system, other), difference, own, others, chance, margin))
     first = len(rows)
     for each, samples in zip(scored, flipped, strict=True):
         for number, (system, other) in enumerate(pairs):

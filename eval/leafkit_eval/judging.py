@@ -49,7 +49,7 @@ class Judged:
     def scored(self) -> Scored:
         """For comparisons."""
         per_query = {mode: measures.per_query["ndcg_at_10"] for mode, measures in self.measures.items()}
-        return Scored(self.collection.name, self.collection.split, per_query, self.means)
+        return Scored(self.collection.name, self.collection.split, self.collection.group, per_query, self.means)
 
     @property
     def aligned(self) -> list[Aligned]:
@@ -183,6 +183,7 @@ def _sweep(
     )
     return Swept(
         collection.name,
+        collection.group,
         full={mode: measures[mode].means["ndcg_at_10"] for mode in SIDES},
         full_samples={mode: means[mode] for mode in SIDES},
         means={key: float(values.mean()) for key, values in found.items()},

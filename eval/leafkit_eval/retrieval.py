@@ -34,7 +34,7 @@ from leafkit_eval.sweep import settings, sweep_rows
 from leafkit_eval.vectors import open_vectors
 
 MARGIN = 0.05  # of another system's score
-FORMAT, VERSION = "leafkit.report", 2
+FORMAT, VERSION = "leafkit.report", 3
 _PACKAGES = ("leafkit", "numpy", "torch", "sentence-transformers", "transformers", "pytrec-eval-terrier", "bm25s")
 
 
@@ -169,6 +169,7 @@ def _rows(judged: Judged, dims_of: Mapping[str, int], dim: int) -> list[dict[str
         rows.append(
             {
                 "dataset": judged.collection.name,
+                "part_of": judged.collection.part_of,
                 "split": judged.collection.split,
                 "mode": mode,
                 "dim": None if mode == "bm25" else dims_of.get(mode, dim),
@@ -191,22 +192,30 @@ def _rows(judged: Judged, dims_of: Mapping[str, int], dim: int) -> list[dict[str
 
 
 def _summary(judged: Sequence[Judged]) -> dict[str, Any]:
-    teacher = float(np.mean([each.measures["teacher"].means["ndcg_at_10"] for each in judged]))
+    groups = [each.collection.group for each in judged]
+    teacher = float(statistics.grouped_mean([each.measures["teacher"].means["ndcg_at_10"] for each in judged], groups))
     comparable = [each for each in judged if each.share("teacher") is not None]
+    compared = [each.collection.group for each in comparable]
     modes: dict[str, dict[str, Any]] = {}
     for mode in judged[0].measures:
-        means = {name: float(np.mean([each.measures[mode].means[name] for each in judged])) for name in METRICS}
+        means = {
+            name: float(statistics.grouped_mean([each.measures[mode].means[name] for each in judged], groups))
+            for name in METRICS
+        }
         shares = [share for each in comparable if (share := each.share(mode)) is not None]
         samples = [each.share_samples(mode) for each in comparable]
         modes[mode] = {
             **means,
-            "mean_share_of_teacher": float(np.mean(shares)) if shares else None,
-            "mean_share_interval": statistics.interval(np.mean(samples, axis=0)) if samples else None,
+            "mean_share_of_teacher": float(statistics.grouped_mean(shares, compared)) if comparable else None,
+            "mean_share_interval": (
+                statistics.interval(statistics.grouped_mean(samples, compared)) if comparable else None
+            ),
             "share_of_means": means["ndcg_at_10"] / teacher if teacher else None,
         }
     of_kind = {kind: np.concatenate([each.cosines[kind] for each in judged]) for kind in judged[0].cosines}
     return {
-        "collections": len(judged),
+        "collections": len(set(groups)),
+        "parts": len(judged),
         "queries": sum(len(each.collection.queries) for each in judged),
         "modes": modes,
         "mean_cosine_to_teacher": _mean_cosines(of_kind),

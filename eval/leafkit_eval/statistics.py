@@ -78,6 +78,19 @@ def share_at_most(samples: NDArray[np.float64], bound: float) -> float:
     return float((1 + (samples <= bound).sum()) / (1 + len(samples)))
 
 
+def grouped_mean(values: Sequence[float | NDArray[np.float64]], groups: Sequence[str]) -> NDArray[np.float64]:
+    """Average over groups the average of each group's members: a collection in twelve parts counts once.
+
+    Args:
+        values: one a member, of one shape.
+        groups: the group of each.
+    """
+    members: dict[str, list[NDArray[np.float64]]] = {}
+    for value, group in zip(values, groups, strict=True):
+        members.setdefault(group, []).append(np.asarray(value, np.float64))
+    return np.asarray(np.mean([np.mean(of_group, axis=0) for of_group in members.values()], axis=0))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p values of one family for their number (Holm 1979): the chance of any false claim stays below."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)

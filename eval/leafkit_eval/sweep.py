@@ -70,6 +70,7 @@ class Swept:
 
     Attributes:
         name: the collection's.
+        group: what it counts as in the means.
         full: mode to its full-width float32 mean.
         full_samples: the same drawn anew, paired with ``samples``.
         means: mode and setting to the mean.
@@ -77,6 +78,7 @@ class Swept:
     """
 
     name: str
+    group: str
     full: Mapping[str, float]
     full_samples: Mapping[str, NDArray[np.float64]]
     means: Mapping[tuple[str, Setting], float]
@@ -107,7 +109,11 @@ def sweep_rows(swept: Sequence[Swept]) -> list[dict[str, Any]]:
                 "dim": setting.dim,
                 "precision": setting.precision,
                 "bytes_a_document": setting.bytes_a_document,
-                "ndcg_at_10": float(np.mean([each.means[mode, setting] for each in swept])),
+                "ndcg_at_10": float(
+                    statistics.grouped_mean(
+                        [each.means[mode, setting] for each in swept], [each.group for each in swept]
+                    )
+                ),
                 **_told("kept", kept),
                 **_told("share_of_teacher", share),
                 **_told("inherited", inherited),
@@ -129,7 +135,8 @@ def _mean(swept: Sequence[Swept], of: Any) -> _Sampled | None:
     if not swept:
         return None
     values, samples = zip(*map(of, swept), strict=True)
-    return float(np.mean(values)), np.mean(samples, axis=0)
+    groups = [each.group for each in swept]
+    return float(statistics.grouped_mean(values, groups)), statistics.grouped_mean(samples, groups)
 
 
 def _told(name: str, sampled: _Sampled | None) -> dict[str, Any]:

@@ -48,9 +48,10 @@ def compare_reports(first: str | Path, second: str | Path, *, metric: str = "ndc
     for mode in dict.fromkeys(key[2] for key in shared):
         of_mode = [key for key in shared if key[2] == mode]
         if len(of_mode) > 1:
-            rows.append(_row(None, mode, [(key, values[key]) for key in of_mode]))
+            groups = [reports[0][key].get("part_of") or key[0] for key in of_mode]
+            rows.append(_row(None, mode, [(key, values[key]) for key in of_mode], groups))
     over_all = len(rows)
-    rows += [_row(key, key[2], [(key, values[key])]) for key in shared]
+    rows += [_row(key, key[2], [(key, values[key])], [key[0]]) for key in shared]
     for part in (rows[:over_all], rows[over_all:]):
         tested = [row for row in part if row.pop("tested")]
         for row, corrected in zip(tested, statistics.holm([row["p"] for row in tested]), strict=True):
@@ -71,18 +72,22 @@ def unshared(first: str | Path, second: str | Path) -> dict[str, list[str]]:
 _Key = tuple[str, str, str]  # collection, split, mode
 
 
-def _row(key: _Key | None, mode: str, parts: list[tuple[_Key, NDArray[np.float64]]]) -> dict[str, Any]:
-    means = np.mean([pair.mean(axis=1) for _, pair in parts], axis=0)
-    drawn = np.mean([statistics.bootstrap_means(pair, salt=f"{own[0]}/{own[1]}") for own, pair in parts], axis=0)
-    chance = np.mean(
-        [statistics.flipped_means(pair[1:] - pair[:1], salt=f"{own[0]}/{own[1]}") for own, pair in parts], 0
+def _row(
+    key: _Key | None, mode: str, parts: list[tuple[_Key, NDArray[np.float64]]], groups: list[str]
+) -> dict[str, Any]:
+    means = statistics.grouped_mean([pair.mean(axis=1) for _, pair in parts], groups)
+    drawn = statistics.grouped_mean(
+        [statistics.bootstrap_means(pair, salt=f"{own[0]}/{own[1]}") for own, pair in parts], groups
+    )
+    chance = statistics.grouped_mean(
+        [statistics.flipped_means(pair[1:] - pair[:1], salt=f"{own[0]}/{own[1]}") for own, pair in parts], groups
     )
     difference = float(means[1] - means[0])
     return {
         "dataset": None if key is None else key[0],
         "split": None if key is None else key[1],
         "mode": mode,
-        "collections": len(parts),
+        "collections": len(set(groups)),
         "first": float(means[0]),
         "second": float(means[1]),
         "difference": difference,

@@ -164,18 +164,19 @@ def _load(folders: list[Path], names: list[str], split: str) -> tuple[list[Colle
     for source in sources:
         try:
             if isinstance(source, Path):
-                collections.append(load_collection(source, split=split))
+                loaded = [load_collection(source, split=split)]
             else:
-                from leafkit_eval.mteb import hub_collection  # 9 s
+                from leafkit_eval.mteb import hub_collections  # 9 s
 
-                collections.append(hub_collection(source))
+                loaded = hub_collections(source)
         except LeafkitError as exc:
             failures.append(exc)
             continue
-        (*others, last) = collections
-        if any(other.name == last.name for other in others):
-            failures.append(UsageError(f"{source}: another collection is called {last.name!r} too. Rename one folder"))
-            collections = others
+        there = {other.name for other in collections}
+        if twice := next((each.name for each in loaded if each.name in there), None):
+            failures.append(UsageError(f"{source}: another collection is called {twice!r} too. Rename one folder"))
+        else:
+            collections += loaded
     if failures and not collections:
         raise failures[0]
     return collections, failures

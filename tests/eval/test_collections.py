@@ -95,3 +95,11 @@ def test_a_file_that_may_not_be_read_is_named(small):
     (small / "corpus.jsonl").chmod(0)
     with pytest.raises(InputError, match=r"corpus.jsonl: cannot be read: Permission denied"):
         load_collection(small)
+
+
+def test_a_folder_of_cqadupstack_is_a_part(beir):
+    rows = {"a": "red"}, {"q": "red"}, {"q": {"a": 1}}
+    part = load_collection(beir(*rows, name="cqadupstack/android"))
+    assert (part.name, part.part_of, part.group) == ("cqadupstack-android", "cqadupstack", "cqadupstack")
+    whole = load_collection(beir(*rows, name="other/android"))
+    assert (whole.name, whole.part_of, whole.group) == ("android", None, "android")

@@ -10,7 +10,7 @@ from leafkit_eval.retrieval import judge_retrieval
 def scored(name, **systems):
     per_query = {system: np.asarray(values, float) for system, values in systems.items()}
     samples = statistics.bootstrap_means(np.stack([*per_query.values()]), salt=name)
-    return Scored(name, "test", per_query, dict(zip(per_query, samples.T, strict=True)))
+    return Scored(name, "test", name, per_query, dict(zip(per_query, samples.T, strict=True)))
 
 
 @pytest.fixture

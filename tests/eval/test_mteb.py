@@ -22,7 +22,7 @@ from leafkit_eval import judge_retrieval, load_collection
 from leafkit_eval.mteb import (
     MtebModel,
     describe_model,
-    hub_collection,
+    hub_collections,
     local_task,
     named_tasks,
     require_own,
@@ -331,8 +331,9 @@ def test_a_tasks_collection_is_that_of_its_folder(small):
 
 def test_data_sets_of_the_hub_are_known_by_name_and_refused_offline():
     with pytest.raises(UsageError, match="there is no data set 'nope': expected one of arguana, "):
-        hub_collection("nope")
+        hub_collections("nope")
     with pytest.raises(UsageError, match="STS12 is STS in mteb"):
-        hub_collection("STS12")
-    with pytest.raises(TeacherError, match="data set scifact: .* Give a folder"):
-        hub_collection("scifact")
+        hub_collections("STS12")
+    for name in ("scifact", "cqadupstack"):
+        with pytest.raises(TeacherError, match=f"data set {name}: .* Give a folder"):
+            hub_collections(name)

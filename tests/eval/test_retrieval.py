@@ -10,7 +10,9 @@ from leafkit.errors import SpaceMismatch, UsageError
 from leafkit.space import EmbeddingSpace, Prompts, TeacherId
 from leafkit_eval.collections import load_collection
 from leafkit_eval.report import schema, write_report
+from leafkit_eval.report.markdown import markdown_table
 from leafkit_eval.retrieval import judge_retrieval
+from leafkit_eval.two_reports import compare_reports
 
 
 @pytest.fixture
@@ -153,6 +155,42 @@ def test_the_mean_of_shares_and_the_share_of_means_are_told_apart(collection, be
         )
         assert found["mean_share_interval"][0] <= found["mean_share_of_teacher"] <= found["mean_share_interval"][1]
     assert result["summary"]["collections"] == 2
+
+
+def test_the_parts_of_cqadupstack_count_as_one_collection(collections, collection, encoder, tmp_path):
+    parts = [replace(each, name=f"cqadupstack-{each.name}", part_of="cqadupstack") for each in collections]
+    judged = [*parts, collection]
+    result = judge_retrieval(
+        judged, teacher=encoder("t"), student=encoder("s", blur=2.0), out=tmp_path / "out", dims=[32]
+    )
+    summary = result["summary"]
+    assert (summary["collections"], summary["parts"]) == (2, 3)
+
+    def of_three(values):
+        first, second, other = values
+        return pytest.approx(((first + second) / 2 + other) / 2, abs=1e-12)
+
+    for mode, found in summary["modes"].items():
+        rows = [row for row in result["results"] if row["mode"] == mode]
+        assert len({row["ndcg_at_10"] for row in rows}) > 1  # else any mean would do
+        for metric in ("ndcg_at_10", "recall_at_100", "mrr_at_10"):
+            assert found[metric] == of_three([row[metric] for row in rows])
+        assert found["mean_share_of_teacher"] == of_three([row["share_of_teacher"] for row in rows])
+        low, high = found["mean_share_interval"]
+        assert low <= found["mean_share_of_teacher"] <= high
+    for row in result["sweep"]:
+        assert row["ndcg_at_10"] == of_three(row["ndcg_at_10_by_dataset"].values())
+        own = [each["ndcg_at_10"] for each in result["results"] if each["mode"] == row["mode"]]
+        kept = [value / full for value, full in zip(row["ndcg_at_10_by_dataset"].values(), own, strict=True)]
+        assert row["kept"] == of_three(kept)
+    whole, *alone = (row for row in result["comparisons"] if (row["system"], row["other"]) == ("symmetric", "teacher"))
+    assert whole["difference"] == of_three([row["difference"] for row in alone])
+    assert "| mean of 2 collections (3 with the parts of cqadupstack) |" in markdown_table(result)
+    write_report(result, tmp_path / "out")
+    compared = compare_reports(tmp_path / "out", tmp_path / "out")
+    assert [(row["collections"], row["first"]) for row in compared if row["dataset"] is None] == [
+        (2, pytest.approx(found["ndcg_at_10"], abs=1e-6)) for found in summary["modes"].values()
+    ]
 
 
 def test_a_teacher_that_finds_nothing_leaves_the_share_open(beir, encoder, tmp_path):

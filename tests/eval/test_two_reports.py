@@ -90,7 +90,7 @@ def test_what_is_no_report_or_another_one_is_refused(collections, reported, tmp_
         compare_reports(a, b)
     report = json.loads((b / "report.json").read_bytes())
     (b / "report.json").write_text(json.dumps({**report, "version": 1}))
-    with pytest.raises(InputError, match="version 1, expected 'leafkit.report', version 2"):
+    with pytest.raises(InputError, match="version 1, expected 'leafkit.report', version 3"):
         compare_reports(a, b)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mteb
@@ -11,34 +12,45 @@ from leafkit.io.texts import TextRow
 from leafkit_eval.collections import Collection
 
 
-def hub_collection(name: str) -> Collection:
+def hub_collections(name: str) -> list[Collection]:
     """Load a data set of BEIR, or another retrieval task of mteb's, from the hub or its cache.
 
     Args:
-        name: as BEIR has it (scifact, nfcorpus, trec-covid ...), or a task of mteb's (SciFact). msmarco is judged on
+        name: as BEIR has it (scifact, nfcorpus, cqadupstack ...), or a task of mteb's (SciFact). msmarco is judged on
             its dev split, as everywhere.
+
+    Returns:
+        The one collection, or the parts of one, as cqadupstack's twelve.
 
     Raises:
         UsageError: there is no such data set.
         TeacherError: the hub cannot be reached, and the data set is not in its cache.
     """
-    by_path = {task.metadata.dataset["path"].rpartition("/")[2]: task for task in mteb.get_benchmark("BEIR").tasks}
-    task: Any = by_path.get(name.lower())
+    known = {_known_as(task): task for task in mteb.get_benchmark("BEIR").tasks}
+    task: Any = known.get(name.lower())
     if task is None:
         try:
             task = mteb.get_task(name)
         except (KeyError, ValueError) as exc:
-            known = ", ".join(sorted(path for path in by_path if " " not in path))
-            raise UsageError(f"there is no data set {name!r}: expected one of {known}, or a task of mteb's") from exc
-    if task.metadata.type != "Retrieval" or not hasattr(task, "ignore_identical_ids"):
-        raise UsageError(
-            f"{name} is {task.metadata.type} in mteb: name a retrieval task, one of its parts if it has some"
-        )
+            names = ", ".join(sorted(known))
+            raise UsageError(f"there is no data set {name!r}: expected one of {names}, or a task of mteb's") from exc
+    parts = getattr(task, "tasks", [task])
+    if not all(part.metadata.type == "Retrieval" and hasattr(part, "ignore_identical_ids") for part in parts):
+        raise UsageError(f"{name} is {task.metadata.type} in mteb: name a retrieval task")
     try:
-        return task_collection(task, name=name)
+        if len(parts) == 1:
+            return [task_collection(task, name=name)]
+        return [replace(task_collection(part, name=part.metadata.name), part_of=name) for part in parts]
     except (OSError, ConnectionError) as exc:
         reason = str(exc).strip().splitlines()[0]
         raise TeacherError(f"data set {name}: {reason}. Give a folder in BEIR's layout with --data instead") from exc
+
+
+def _known_as(task: Any) -> str:
+    """BEIR's own name of a task: its data set's, and of one that has parts in its place only its task's."""
+    if hasattr(task, "tasks"):
+        return str(task.metadata.name).removesuffix("Retrieval").lower()
+    return str(task.metadata.dataset["path"]).rpartition("/")[2]
 
 
 def task_collection(task: Any, *, name: str) -> Collection:

@@ -9,7 +9,7 @@ from typing import Any
 
 from leafkit.errors import InputError
 from leafkit.io.atomic import write_file
-from leafkit_eval.report.words import MODE_WORDS, count, figure, percent
+from leafkit_eval.report.words import MODE_WORDS, collections_words, count, figure, percent
 
 CARD_METRIC = "ndcg_at_10"
 CARD_MODES = {"symmetric": "nDCG@10", "asymmetric": "nDCG@10, documents by the teacher"}
@@ -21,11 +21,11 @@ def markdown_table(report: Mapping[str, Any]) -> str:
     leaf = [mode for mode in modes if mode in ("symmetric", "asymmetric")]
     names = [*(MODE_WORDS[mode] for mode in modes), *(f"{MODE_WORDS[mode]}: share of the teacher's" for mode in leaf)]
     lines = ["| nDCG@10 | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
-    if report["summary"]["collections"] > 1:
+    if report["summary"]["parts"] > 1:
         summary = report["summary"]["modes"]
         cells = [figure(summary[mode]["ndcg_at_10"]) for mode in modes]
         cells += [_share(summary[mode]["mean_share_of_teacher"], summary[mode]["mean_share_interval"]) for mode in leaf]
-        lines.append(_line(f"mean of {report['summary']['collections']}", cells))
+        lines.append(_line(f"mean of {collections_words(report['summary'])}", cells))
     of_dataset: dict[tuple[str, str], dict[str, Any]] = {}
     for row in report["results"]:
         of_dataset.setdefault((row["dataset"], row["split"]), {})[row["mode"]] = row

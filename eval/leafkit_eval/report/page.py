@@ -12,7 +12,7 @@ from leafkit.errors import MissingExtra
 from leafkit.training import RunLog
 from leafkit_eval.report.curves import draw_curves
 from leafkit_eval.report.plots import by_dataset, cost_plot, encoder_of, plots
-from leafkit_eval.report.words import MODE_NOTES, MODE_WORDS, count, figure, p_words, percent
+from leafkit_eval.report.words import MODE_NOTES, MODE_WORDS, collections_words, count, figure, p_words, percent
 
 
 def render_page(report: dict[str, Any]) -> str:
@@ -39,6 +39,7 @@ def render_page(report: dict[str, Any]) -> str:
         p_words=p_words,
         settings=by_setting(report["sweep"]),
         mode_words=MODE_WORDS,
+        collections_words=collections_words(report["summary"]),
         mode_notes=MODE_NOTES,
         plots=plots(report),
         cost_plot=cost_plot(report) if report["cost"] else None,
@@ -71,8 +72,8 @@ def headline(report: dict[str, Any]) -> str:
     if asymmetric is None or symmetric is None:
         return "The teacher finds nothing in these collections, so no share of it can be given."
     basis = f"{count(summary['queries'])} queries"
-    if summary["collections"] > 1:
-        basis = f"mean of {summary['collections']} collections, {basis}"
+    if summary["parts"] > 1:
+        basis = f"mean of {collections_words(summary)}, {basis}"
     return (
         f"The leaf keeps {asymmetric} of the teacher's nDCG@10 when it embeds the queries and the documents stay as the"
         f" teacher embedded them, and {symmetric} when it embeds both ({basis})."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class _Words(dict[str, str]):
     """Words of the modes; a baseline is called by its name, or by what stands for all of them."""
@@ -42,6 +45,13 @@ def percent(value: float | None) -> str:
 def figure(value: float | None) -> str:
     """Write a metric or cosine, three digits after the point."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def collections_words(summary: Mapping[str, Any]) -> str:
+    """Say what a mean is over: averages over different numbers of collections do not compare."""
+    number, parts = summary["collections"], summary["parts"]
+    words = "1 collection" if number == 1 else f"{number} collections"
+    return words if parts == number else f"{words} ({parts} with the parts of cqadupstack)"
 
 
 def p_words(p: float) -> str:

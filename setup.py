@@ -73,7 +73,7 @@ class BuildNative(build_ext):  # type: ignore[misc]  # setuptools has no types
 
 def sources() -> list[str]:
     """Give the sources of this machine: level files of other architectures are left out."""
-    found = [path.as_posix() for path in sorted(Path("csrc").rglob("*.cpp"))]
+    found = [path.as_posix() for path in sorted(Path("csrc").rglob("*.cpp")) if "cuda" not in path.parts]
     return [path for path in found if X86 or Path(path).name not in LEVEL_FLAGS]
 
 

@@ -57,7 +57,8 @@ struct Packed {
 };
 std::int64_t packed_stride(Type type, std::int64_t dim);
 // From float32, bfloat16 or float16 rows; codes as the CPU's (docs/kernels.md). `dim_scales`: int8 only, or null.
-void quantize(const Matrix& rows, Type from, Type to, const float* dim_scales, void* codes, float* scales, Stream stream);
+void quantize(const Matrix& rows, Type from, Type to, const float* dim_scales, void* codes, float* scales,
+              Stream stream);
 
 constexpr std::int64_t kMostResults = 2048;
 struct Search {

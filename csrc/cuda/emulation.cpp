@@ -45,7 +45,8 @@ std::string told(const dim3& at) {
 
 class Block {
  public:
-  Block(dim3 grid, dim3 size, dim3 at, std::size_t shared_bytes, const std::function<void()>& thread, std::mt19937_64& random)
+  Block(dim3 grid, dim3 size, dim3 at, std::size_t shared_bytes, const std::function<void()>& thread,
+        std::mt19937_64& random)
       : thread_(thread), random_(random), shared_(new unsigned char[shared_bytes]), fibers_(size.x * size.y * size.z) {
     std::memset(shared_.get(), 0xff, shared_bytes);  // NaN, or -1
     for (std::size_t n = 0; n < fibers_.size(); ++n) {
@@ -223,7 +224,8 @@ void set_seed(std::uint64_t value) { seed = value; }
 
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread) {
   const std::size_t threads = std::size_t{block.x} * block.y * block.z;
-  if (threads == 0 || threads > 1024 || block.z > 64) throw std::runtime_error("a block of " + told(block) + " threads");
+  if (threads == 0 || threads > 1024 || block.z > 64)
+    throw std::runtime_error("a block of " + told(block) + " threads");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
     throw std::runtime_error("a grid of " + told(grid) + " blocks");
   if (shared_bytes > kMostShared) throw std::runtime_error(std::to_string(shared_bytes) + " bytes of shared memory");

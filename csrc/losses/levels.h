@@ -5,13 +5,13 @@
 
 namespace leafkit {
 
-// Of a stretch of a row of both: |s - t|^2 (or what Huber makes of it), s.s, t.t.
+// Of a stretch of a row of both: |s - t|^2 (or what Huber makes of it), s.s, t.t, s.t.
 struct RowSums {
-  double difference, student, teacher;
+  double difference, student, teacher, product;
 };
-// A stretch's gradient: apart (s - t) + along s. Huber cuts s - t at delta.
+// A stretch's gradient: apart (s - t) + along s + against t. Huber cuts s - t at delta.
 struct Slope {
-  float apart, along;
+  float apart, along, against;
 };
 // Stretches end at widths[0], widths[1], ...
 using SumRow = void (*)(const float* student, const float* teacher, const std::int64_t* widths, std::int64_t count,

@@ -9,10 +9,12 @@ namespace {
 
 constexpr std::int64_t kChunk = 256;  // texts that the matrices over dims are summed over at once
 
-// e = s - t, exact where they are near. s s' - t t' = e s' + t e' loses nothing to cancellation, in whatever precision
-// its products are formed.
+// e = s - t, exact where they are near. s s' - t t' = e s' + t e' loses little to cancellation as long as these two do
+// not cancel, as they do where the student is the teacher turned. Few texts are compared in float32; of many, bfloat16
+// gives up (no value) where the square of the sum is less than a tenth of the sum of the squares.
 double relational_of_pairs(const Batch& batch, const BatchKernels& level, const float* differences);
-double relational_of_dims(const Batch& batch, const BatchKernels& level, const float* differences);
+std::optional<double> relational_of_dims(const Batch& batch, const BatchKernels& level, const float* differences);
+constexpr double kLeast = 0.1;
 
 }  // namespace
 
@@ -25,11 +27,14 @@ double relational_loss(const Batch& batch) {
       for (std::int64_t i = 0; i < dim; ++i)
         differences[row * dim + i] = batch.student.row(row)[i] - batch.teacher.row(row)[i];
   });
-  const BatchKernels& level = kernels(batch);
-  const double value =
-      count <= dim ? relational_of_pairs(batch, level, differences) : relational_of_dims(batch, level, differences);
-  require_finite_value(value);
-  return value;
+  Batch exactly = batch;
+  exactly.exact = true;
+  std::optional<double> value;
+  if (count > dim) value = relational_of_dims(batch, kernels(batch), differences);
+  if (count > dim && !value) value = relational_of_dims(exactly, kernels(exactly), differences);
+  if (count <= dim) value = relational_of_pairs(exactly, kernels(exactly), differences);
+  require_finite_value(*value);
+  return *value;
 }
 
 namespace {
@@ -81,7 +86,7 @@ double relational_of_pairs(const Batch& batch, const BatchKernels& level, const 
 
 // Through the matrices over dims S = s's, T = t't, E = e'e and X = e's: |e s' + t e'|^2 = <E, S> + 2 tr((X - E) X) +
 // <E, T>, and the gradient is 4 (e S + t X) / B^2.
-double relational_of_dims(const Batch& batch, const BatchKernels& level, const float* differences) {
+std::optional<double> relational_of_dims(const Batch& batch, const BatchKernels& level, const float* differences) {
   const std::int64_t count = batch.student.count, dim = batch.student.dim, n = level.values;
   const std::int64_t all_dims = whole(dim), panels = all_dims / kPanel, square = all_dims * all_dims;
   const Rows<const float> sides[] = {batch.student, batch.teacher, {differences, count, dim, dim}};
@@ -120,20 +125,27 @@ double relational_of_dims(const Batch& batch, const BatchKernels& level, const f
   const auto at = [&](int which, std::int64_t row, std::int64_t column) {
     return sums->floats()[which * square + column / kPanel * all_dims * kPanel + row * kPanel + column % kPanel];
   };
-  std::vector<double> parts(static_cast<std::size_t>(all_dims));
+  struct Part {
+    double total, squares;
+  };
+  std::vector<Part> parts(static_cast<std::size_t>(all_dims));
   parallel(all_dims, batch.threads, [&](std::int64_t row) {
-    double total = 0;
+    double total = 0, squares = 0;
     for (std::int64_t column = 0; column < all_dims; ++column) {
       const std::int64_t low = std::min(row, column), high = std::max(row, column);
       const double s = at(0, low, high), t = at(1, low, high), e = at(2, low, high);
       const double x = at(3, row, column), turned = at(3, column, row);
+      squares += e * (s + t);
       total += e * (s + t) + 2 * (x - e) * turned;
       flat.floats()[row * all_dims + column] = static_cast<float>(s);
       flat.floats()[square + row * all_dims + column] = static_cast<float>(x);
     }
-    parts[static_cast<std::size_t>(row)] = total;
+    parts[static_cast<std::size_t>(row)] = {total, squares};
   });
   sums.reset();
+  double total = 0, squares = 0;
+  for (const Part& part : parts) total += part.total, squares += part.squares;
+  if (!batch.exact && total < kLeast * squares) return std::nullopt;
   const Room right(2 * square / n);
   in_parts(level, 2, batch.threads, [&](std::int64_t which) {
     Word* taken = Parts(Parts::size(square / n)).words(square / n);
@@ -156,9 +168,7 @@ double relational_of_dims(const Batch& batch, const BatchKernels& level, const f
     }
     lay_out(out, there, rows, dim, static_cast<float>(4 / pairs_of_texts), batch.gradient + first * dim);
   });
-  double total = 0;
-  for (const double part : parts) total += part;
-  return total / pairs_of_texts;
+  return (total < 0 ? 0 : total) / pairs_of_texts;  // NaN stays NaN
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ constexpr std::int64_t kAtOnce = 64 * kLanes;  // sums of no more values are flo
 template <bool Huber>
 [[gnu::always_inline]] inline void sum_stretch(const float* s, const float* t, std::int64_t count, float delta,
                                                RowSums& out) {
-  Lanes difference{}, square_s{}, square_t{};
+  Lanes difference{}, square_s{}, square_t{}, product{};
   const auto take = [&](Lanes a, Lanes b) __attribute__((always_inline)) {
     const Lanes apart = a - b;
     if constexpr (Huber) {  // |x| up to delta: x^2 / 2; beyond: delta (|x| - delta / 2)
@@ -33,6 +33,7 @@ template <bool Huber>
       difference = fma(apart, apart, difference);
       square_s = fma(a, a, square_s);
       square_t = fma(b, b, square_t);
+      product = fma(a, b, product);
     }
   };
   std::int64_t i = 0;
@@ -41,6 +42,7 @@ template <bool Huber>
   out.difference += sum(difference);
   out.student += sum(square_s);
   out.teacher += sum(square_t);
+  out.product += sum(product);
 }
 
 template <bool Huber>
@@ -65,7 +67,7 @@ void write_row(const float* s, const float* t, const std::int64_t* widths, std::
   for (std::int64_t k = 0; k < count; ++k) {
     const auto value = [&](Lanes a, Lanes b) __attribute__((always_inline)) {
       const Lanes apart = Huber ? clamped(a - b, delta) : a - b;
-      return fma(apart, all(slopes[k].apart), a * slopes[k].along);
+      return fma(apart, all(slopes[k].apart), fma(a, all(slopes[k].along), b * slopes[k].against));
     };
     for (; i + kLanes <= widths[k]; i += kLanes) store(out + i, value(load(s + i), load(t + i)));
     if (i < widths[k]) {

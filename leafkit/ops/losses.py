@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -10,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.errors import ShapeMismatch
-from leafkit.ops.arrays import as_matrix
+from leafkit.ops.arrays import as_matrix, to_numpy
 from leafkit.ops.backend import backend, threads
 
 Metric = Literal["squared_l2", "l2", "cosine", "huber"]
+MOST = float(np.finfo(np.float32).max)
 Found = tuple[float, NDArray[np.float32]]
 
 
@@ -83,15 +86,15 @@ def unchecked_alignment_loss(
     rows, dim = s.shape
     if metric == "huber" and unit_prefixes:
         raise ValueError("unit_prefixes are not there for huber: cut and normalise before, or take another metric")
-    if not 0 < delta < math.inf:
-        raise ValueError(f"delta {delta}: expected a number above 0")
-    widths = [dim] if prefixes is None else [int(width) for width in prefixes]
+    if not 0 < float(require_number(delta, "delta")) <= MOST:
+        raise ValueError(f"delta {delta}: expected a number above 0 that float32 holds")
+    widths = [dim] if prefixes is None else whole_numbers(prefixes, "prefixes")
     if not widths or any(b <= a for a, b in zip([0, *widths], [*widths, dim + 1], strict=True)):
         raise ValueError(f"prefixes {widths}: expected rising widths from 1 to {dim}, each once")
     parts = [1 / len(widths)] * len(widths) if shares is None else [float(share) for share in shares]
     if shares is not None:
         _require_weights(np.asarray(parts), len(widths), "shares")
-    of_rows = None if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+    of_rows = None if weights is None else np.ascontiguousarray(_numbers(weights, "weights"), np.float64)
     if of_rows is not None:
         _require_weights(of_rows, rows, "weights")
     return backend().alignment_loss(s, t, metric, widths, parts, of_rows, unit_prefixes, delta, threads())
@@ -113,7 +116,7 @@ def margin_mse_loss(
 
     Raises:
         ShapeMismatch: the shapes do not fit, or there are no rows.
-        ValueError: a row that is not finite, named.
+        ValueError: a row that is not finite, named, or a gradient beyond float32.
     """
     q, p = pair_of(query, positive, names=("query", "positive"))
     _, n = pair_of(query, negative, names=("query", "negative"))
@@ -122,8 +125,8 @@ def margin_mse_loss(
     apart = p.astype(np.float64) - n
     error = np.einsum("bd,bd->b", q, apart) - wanted
     slope = (2 * error / len(q))[:, None]
-    gradients = ((slope * apart).astype(np.float32), (slope * q).astype(np.float32), (-slope * q).astype(np.float32))
-    return float(np.mean(error**2)), gradients
+    in_query, in_positive, in_negative = _float32(slope * apart, slope * q, -slope * q)
+    return float(np.mean(error**2)), (in_query, in_positive, in_negative)
 
 
 def score_mse_loss(one: Any, other: Any, scores: Any) -> tuple[float, tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -138,14 +141,22 @@ def score_mse_loss(one: Any, other: Any, scores: Any) -> tuple[float, tuple[NDAr
 
     Raises:
         ShapeMismatch: the shapes do not fit, or there are no rows.
-        ValueError: a row that is not finite, named.
+        ValueError: a row that is not finite, named, or a gradient beyond float32.
     """
     a, b = pair_of(one, other, names=("one", "other"))
     wanted = _column(scores, len(a), "scores")
     require_finite(one=a, other=b, scores=wanted[:, None])
     error = np.einsum("bd,bd->b", a, b, dtype=np.float64) - wanted
     slope = (2 * error / len(a))[:, None]
-    return float(np.mean(error**2)), ((slope * b).astype(np.float32), (slope * a).astype(np.float32))
+    in_one, in_other = _float32(slope * b, slope * a)
+    return float(np.mean(error**2)), (in_one, in_other)
+
+
+def _float32(*gradients: NDArray[np.float64]) -> list[NDArray[np.float32]]:
+    most = max(float(np.abs(gradient).max()) for gradient in gradients)
+    if not most <= MOST:
+        raise ValueError(f"the gradient reaches {most:.3g}, beyond float32: normalise the vectors")
+    return [gradient.astype(np.float32) for gradient in gradients]
 
 
 def pair_of(
@@ -166,19 +177,44 @@ def pair_of(
     return s, t
 
 
+def _numbers(values: Any, name: str) -> NDArray[Any]:
+    """An array of numbers from anything that holds some."""
+    array = np.asarray(values) if isinstance(values, list | tuple) else to_numpy(values, name)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} are {array.dtype}, expected numbers")
+    return array
+
+
 def _column(values: Any, rows: int, name: str) -> NDArray[np.float64]:
-    column = np.asarray(values, dtype=np.float64)
+    column = np.asarray(_numbers(values, name), dtype=np.float64)
     if column.shape != (rows,):
         raise ShapeMismatch(f"{name} have shape {column.shape}, expected ({rows},): one a row")
     return column
 
 
+def require_number(value: Any, name: str) -> float:
+    """Give it as a float; ``TypeError`` or ``ValueError`` if it is no finite number."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} {value}: expected a finite number")
+    return float(value)
+
+
+def whole_numbers(values: Any, name: str) -> list[int]:
+    """Give a list of whole numbers; ``TypeError`` if it is none."""
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError:
+        raise TypeError(f"{name} {values!r}: expected whole numbers, as [256, 768]") from None
+
+
 def _require_weights(values: NDArray[np.float64], count: int, name: str) -> None:
     if values.shape != (count,):
         raise ShapeMismatch(f"{name} have shape {values.shape}, expected ({count},)")
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    bad = np.flatnonzero(~((values >= 0) & (values <= MOST)))
     if len(bad):
-        raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}: expected a number from 0 up")
+        raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}: expected a number from 0 up to float32's largest")
 
 
 def require_finite(**matrices: NDArray[Any]) -> None:

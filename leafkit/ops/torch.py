@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.autograd.function import once_differentiable
 
+from leafkit.errors import ShapeMismatch
 from leafkit.ops import batch_losses, losses, search
 
 
@@ -37,6 +38,7 @@ def _(
     return queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
 
 
+_HALVES = (torch.bfloat16, torch.float16)
 _COMPUTE: dict[str, Callable[..., losses.Found]] = {}
 
 
@@ -58,6 +60,12 @@ class _Fused(torch.autograd.Function):
 
 def _loss(name: str, student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -> torch.Tensor:
     """The loss by its op where torch traces, or has another device or kind of tensor; else straight."""
+    if student.device != teacher.device:
+        raise ValueError(f"student is on {student.device}, teacher is on {teacher.device}: move them to one device")
+    if student.dtype in _HALVES:  # under autocast, as a rule
+        student = student.float()
+    if teacher.dtype in _HALVES:
+        teacher = teacher.float()
     plain = type(student) in (torch.Tensor, torch.nn.Parameter) and type(teacher) is torch.Tensor
     if plain and student.device.type == teacher.device.type == "cpu" and not torch.compiler.is_compiling():
         fused: Any = _Fused.apply  # untyped
@@ -81,6 +89,7 @@ def _define_loss(name: str, arguments: str, compute: Callable[..., losses.Found]
         ctx.mark_non_differentiable(output[1])
         ctx.inputs = len(inputs)
 
+    @once_differentiable
     def backward(ctx: Any, value: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return (value * ctx.saved_tensors[0], *[None] * (ctx.inputs - 1))
 
@@ -158,7 +167,10 @@ def alignment_loss(
 
     As ``leafkit.ops.alignment_loss``, but that a row of NaN makes the loss NaN, as torch's own losses do.
     """
-    return _loss("alignment_loss", student, teacher, metric, prefixes, shares, weights, unit_prefixes, delta)
+    if weights is not None:
+        weights = torch.as_tensor(weights, dtype=torch.float64).detach()
+    widths = None if prefixes is None else losses.whole_numbers(prefixes, "prefixes")
+    return _loss("alignment_loss", student, teacher, metric, widths, shares, weights, unit_prefixes, delta)
 
 
 def relational_loss(student: torch.Tensor, teacher: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
@@ -196,10 +208,38 @@ def relative_similarity_loss(student: torch.Tensor, teacher: torch.Tensor, margi
 def margin_mse_loss(
     query: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margins: torch.Tensor
 ) -> torch.Tensor:
-    """``leafkit.ops.margin_mse_loss`` as a scalar tensor that propagates into all three; torch's own operators."""
+    """``leafkit.ops.margin_mse_loss`` as a scalar tensor that propagates into all three; torch's own operators.
+
+    Raises:
+        ShapeMismatch: the shapes do not fit, or there are no rows.
+    """
+    _require_alike(query=query, positive=positive, negative=negative)
+    _require_column(margins, query, "margins")
     return ((query * (positive - negative)).sum(1) - margins).square().mean()
 
 
 def score_mse_loss(one: torch.Tensor, other: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """``leafkit.ops.score_mse_loss`` as a scalar tensor that propagates into both; torch's own operators."""
+    """``leafkit.ops.score_mse_loss`` as a scalar tensor that propagates into both; torch's own operators.
+
+    Raises:
+        ShapeMismatch: the shapes do not fit, or there are no rows.
+    """
+    _require_alike(one=one, other=other)
+    _require_column(scores, one, "scores")
     return ((one * other).sum(1) - scores).square().mean()
+
+
+def _require_alike(**sides: torch.Tensor) -> None:
+    """Refuse what would be broadcast."""
+    (first, one), *others = sides.items()
+    for name, side in others:
+        if side.shape != one.shape or one.ndim != 2 or not one.numel():
+            raise ShapeMismatch(
+                f"{first} has shape {tuple(one.shape)}, {name} has shape {tuple(side.shape)}: one row"
+                " each, of one width"
+            )
+
+
+def _require_column(column: torch.Tensor, rows: torch.Tensor, name: str) -> None:
+    if column.shape != rows.shape[:1]:
+        raise ShapeMismatch(f"{name} have shape {tuple(column.shape)}, expected ({len(rows)},): one a row")

@@ -9,8 +9,8 @@ import torch
 
 from leafkit.errors import ShapeMismatch, UsageError
 from leafkit.ops import torch as ops
-from leafkit.ops.batch_losses import TEMPERATURE
-from leafkit.ops.losses import Metric
+from leafkit.ops.batch_losses import TEMPERATURE, require_margin, require_temperature
+from leafkit.ops.losses import Metric, whole_numbers
 from leafkit.training.objectives import Objective
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ class AlignmentLoss(_TeacherLoss):
     """
 
     def __init__(self, model: SentenceTransformer, metric: Metric = "squared_l2", prefixes: Sequence[int] = ()) -> None:
+        prefixes = whole_numbers(prefixes, "prefixes")
         normalized = type(model[-1]).__name__ == "Normalize"
-        super().__init__(model, metric=metric, prefixes=list(prefixes), normalized=normalized)
+        super().__init__(model, metric=metric, prefixes=prefixes, normalized=normalized)
         self.objective = Objective(metric, tuple(prefixes), normalized=normalized)
         if (dim := model.get_embedding_dimension()) is not None:
             self.objective.require_fits(dim)
@@ -101,13 +102,19 @@ class RelationalLoss(_TeacherLoss):
 
 
 class ListwiseKLLoss(_TeacherLoss):
-    """``leafkit.ops.listwise_kl_loss``: the student is to rank the batch for each text as the teacher does."""
+    """``leafkit.ops.listwise_kl_loss``: the student is to rank the batch for each text as the teacher does.
+
+    The loss of a text alone, as the last batch may have it, is 0.
+    """
 
     def __init__(self, model: SentenceTransformer, temperature: float = TEMPERATURE, *, exact: bool = False) -> None:
+        require_temperature(temperature)
         super().__init__(model, temperature=temperature, exact=exact)
 
     def compare(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Give the loss."""
+        if len(student) < 2:
+            return student.sum() * 0.0
         return ops.listwise_kl_loss(student, teacher, **self.options)
 
 
@@ -115,6 +122,7 @@ class ContrastiveLoss(_TeacherLoss):
     """``leafkit.ops.contrastive_loss``: each student's vector is to find its own teacher's in the batch."""
 
     def __init__(self, model: SentenceTransformer, temperature: float = TEMPERATURE, *, exact: bool = False) -> None:
+        require_temperature(temperature)
         super().__init__(model, temperature=temperature, exact=exact)
 
     def compare(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -123,13 +131,19 @@ class ContrastiveLoss(_TeacherLoss):
 
 
 class RelativeSimilarityLoss(_TeacherLoss):
-    """``leafkit.ops.relative_similarity_loss``: the student is to order pairs of texts as the teacher does."""
+    """``leafkit.ops.relative_similarity_loss``: the student is to order pairs of texts as the teacher does.
+
+    The loss of a text alone, as the last batch may have it, is 0.
+    """
 
     def __init__(self, model: SentenceTransformer, margin: float = 0.015) -> None:
+        require_margin(margin)
         super().__init__(model, margin=margin)
 
     def compare(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Give the loss."""
+        if len(student) < 2:
+            return student.sum() * 0.0
         return ops.relative_similarity_loss(student, teacher, **self.options)
 
 
@@ -165,6 +179,10 @@ class _ScoredLoss(torch.nn.Module):
             )
         vectors = _vectors(self.model, columns)
         return self.compare(vectors, labels.to(vectors[0]))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Give what the model card says of the loss."""
+        return {}
 
 
 class MarginMSELoss(_ScoredLoss):

@@ -1,6 +1,7 @@
 """Losses of a batch against their float64 definitions: every level, odd sizes, products in both precisions."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -104,6 +105,22 @@ def test_relational_gradients_of_near_vectors_are_not_lost_in_half_precision(lev
 
 
 @every_kernel
+@pytest.mark.parametrize(("rows", "dim"), [(300, 64), (60, 70)])
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1e-2])
+def test_a_teacher_turned_is_compared_in_float32(level, rows, dim, noise):
+    """The loss knows similarities alone, so there e s' and t e' cancel."""
+    random = np.random.default_rng(rows)
+    teacher, _ = batch(rows, dim)
+    student = np.roll(teacher, 1, axis=1) + noise * random.normal(size=teacher.shape) / np.sqrt(dim)
+    student = (student / np.linalg.norm(student, axis=1, keepdims=True)).astype(np.float32)
+    value, gradient = reference.relational_loss(student, teacher)
+    found, slopes = run(level, "relational_loss", student, teacher, exact=False)
+    assert found >= 0
+    assert found == pytest.approx(value, rel=1e-2, abs=5e-9)
+    assert error(slopes, gradient, scale=1e-4) < 2e-2
+
+
+@every_kernel
 @every_loss
 def test_small_temperatures_equal_and_zero_rows(level, name):
     student, teacher = batch(150, 20)
@@ -163,6 +180,32 @@ def test_products_beyond_float32_are_refused(level):
         run(level, "relational_loss", huge, -huge * 2)
 
 
+def test_what_float32_cannot_tell_apart_is_refused():
+    student, teacher = batch(40, 24)
+    for loss in (ops.contrastive_loss, ops.listwise_kl_loss):
+        with pytest.raises(ValueError, match=r"products may reach 100 at temperature 1e-07, more than 1e\+08 times it"):
+            loss(student * np.float32(10), teacher * np.float32(10), 1e-7)
+        with pytest.raises(ValueError, match="normalise the vectors"):
+            loss(student * np.float32(1e16), teacher * np.float32(1e16))
+        large = loss(student, teacher, 1.1e-8, exact=True)
+        assert np.isfinite(large[0])
+        assert np.isfinite(large[1]).all()
+        small = loss(student, teacher, 1e18)
+        assert small[0] == pytest.approx(truth(loss.__name__, student, teacher, 1e18)[0], abs=1e-6)
+    for loss in (ops.relational_loss, ops.relative_similarity_loss):
+        with pytest.raises(ValueError, match=r"a row is 1e\+14 long, expected at most 1e\+12"):
+            loss(student, teacher * np.float32(1e14))
+        value, gradient = loss(student * np.float32(9e11), teacher)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+    with pytest.raises(ValueError, match="the gradient reaches .* beyond float32"):
+        ops.margin_mse_loss(*[student * np.float32(1e18)] * 2, teacher, np.zeros(40))
+    with pytest.raises(ValueError, match=r"weights\[0\] is 1e\+300: expected a number from 0 up"):
+        ops.alignment_loss(student, teacher, weights=[1e300] * 40)
+    with pytest.raises(TypeError, match="temperature is None, expected a number"):
+        ops.contrastive_loss(student, teacher, None)
+
+
 def test_misfits_are_refused():
     ones = np.ones((3, 4), np.float32)
     for loss in (ops.relational_loss, ops.listwise_kl_loss, ops.contrastive_loss, ops.relative_similarity_loss):
@@ -171,8 +214,8 @@ def test_misfits_are_refused():
         with pytest.raises(ShapeMismatch, match="0 rows"):
             loss(ones[:0], ones[:0])
     for loss in (ops.listwise_kl_loss, ops.contrastive_loss):
-        for temperature in (0, -1.0, np.nan, np.inf):
-            with pytest.raises(ValueError, match=f"temperature {temperature}: expected a number above 0"):
+        for temperature in (0, -1.0, np.nan, np.inf, 1e-9, 1e30):
+            with pytest.raises(ValueError, match=re.escape(f"temperature {temperature}: expected a ")):
                 loss(ones, ones, temperature)
     for loss in (ops.listwise_kl_loss, ops.relative_similarity_loss):
         with pytest.raises(ShapeMismatch, match="1 row, expected at least 2"):

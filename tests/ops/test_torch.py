@@ -4,6 +4,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
 from leafkit import ops
+from leafkit.errors import ShapeMismatch
 from leafkit.ops import torch as torch_ops  # after the skip
 
 METRICS = ["squared_l2", "l2", "cosine", "huber"]
@@ -111,3 +112,39 @@ def test_search_of_tensors_gives_tensors_and_reads_them_in_place():
     assert rows.tolist() == [[2, -1], [2, -1]]
     assert scores.tolist() == [[0, -torch.inf], [0, -torch.inf]]
     assert np.array_equal(documents.numpy(), np.eye(4, dtype=np.float32))
+
+
+def test_halves_are_compared_as_float32_and_misfits_are_refused():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(5, 7), torch.randn(5, 7)
+    half = student.bfloat16().requires_grad_()
+    torch_ops.contrastive_loss(half, teacher.bfloat16()).backward()
+    single = half.detach().float().requires_grad_()
+    torch_ops.contrastive_loss(single, teacher.bfloat16().float()).backward()
+    assert half.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(half.grad, single.grad.bfloat16())
+    with pytest.raises(TypeError, match="float64"):
+        torch_ops.contrastive_loss(student.double(), teacher)
+    with pytest.raises(ValueError, match="student is on cpu, teacher is on meta"):
+        torch_ops.relational_loss(student, teacher.to("meta"))
+    with pytest.raises(ShapeMismatch, match=r"margins have shape \(5, 1\), expected \(5,\)"):
+        torch_ops.margin_mse_loss(student, teacher, teacher, torch.zeros(5, 1))
+    with pytest.raises(ShapeMismatch, match=r"query has shape \(5, 7\), negative has shape \(1, 7\)"):
+        torch_ops.margin_mse_loss(student, teacher, teacher[:1], torch.zeros(5))
+    with pytest.raises(ShapeMismatch, match=r"one has shape \(0, 7\)"):
+        torch_ops.score_mse_loss(student[:0], teacher[:0], torch.zeros(0))
+    with pytest.raises(TypeError, match=r"prefixes \[3\.5\]: expected whole numbers"):
+        torch_ops.alignment_loss(student, teacher, prefixes=[3.5])
+    given = torch.full((5,), 2.0, requires_grad=True)
+    doubled = torch_ops.alignment_loss(student, teacher, weights=given)
+    assert doubled.item() == pytest.approx(torch_ops.alignment_loss(student, teacher, weights=[2] * 5).item())
+    assert doubled.item() == pytest.approx(2 * torch_ops.alignment_loss(student, teacher).item())
+
+
+def test_a_second_slope_is_refused_through_the_op_too():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7)
+    value, _ = torch.ops.leafkit.relational_loss(student, teacher, True)
+    (slope,) = torch.autograd.grad(value**2, student, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()

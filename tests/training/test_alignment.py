@@ -158,3 +158,27 @@ def test_losses_of_a_cross_encoders_scores_train_in_the_trainer(opened, tmp_path
         loss([features(student)], torch.ones(2))
     with pytest.raises(UsageError, match=rf"{columns} text columns and labels of shape \(2, 32\), expected"):
         loss([features(student)] * columns, torch.ones(2, 32))
+
+
+@pytest.mark.parametrize("name", ["ListwiseKLLoss", "RelativeSimilarityLoss"])
+def test_a_text_alone_as_the_last_batch_has_it_costs_nothing(opened, name):
+    student = start(opened, "static")
+    value = getattr(training, name)(student)([features(student, ["alone"])], torch.from_numpy(opened.vectors([0])))
+    value.backward()
+    assert value == 0
+    assert all(not parameter.grad.any() for parameter in student.parameters() if parameter.grad is not None)
+
+
+def test_options_are_refused_before_the_first_batch(opened):
+    student = start(opened, "static")
+    for name, option, wrong in (
+        ("ListwiseKLLoss", "temperature", 0),
+        ("ContrastiveLoss", "temperature", -1.0),
+        ("RelativeSimilarityLoss", "margin", -0.1),
+    ):
+        with pytest.raises(ValueError, match=f"{option} {wrong}: expected a number"):
+            getattr(training, name)(student, **{option: wrong})
+    with pytest.raises(TypeError, match="margin is 'x', expected a number"):
+        training.RelativeSimilarityLoss(student, "x")
+    with pytest.raises(TypeError, match="expected whole numbers"):
+        AlignmentLoss(student, prefixes=[16.5])

@@ -12,6 +12,7 @@ LeafkitError
 ├── ModelError (ValueError)        exit 3  a model folder that cannot be used
 ├── MissingExtra (ImportError)     exit 2  an optional package that is not installed
 ├── TeacherError (RuntimeError)    exit 4  a teacher that failed or gave rows that are not vectors
+├── DeviceError (RuntimeError)     exit 4  a GPU, or a tensor on one, that the kernels cannot use
 ├── RecipeError (ValueError)       exit 2  a training configuration that cannot be meant
 ├── TrainingStopped (RuntimeError) exit 5  a gate ended the run
 └── RunTerminated (RuntimeError)   exit 143 SIGTERM ended the run, after a checkpoint
@@ -110,6 +111,12 @@ class IndexLocked(LeafkitError, OSError):
 
 class TeacherError(LeafkitError, RuntimeError):
     """A teacher that failed, or gave rows that are not vectors of its space."""
+
+    exit_code = 4
+
+
+class DeviceError(LeafkitError, RuntimeError):
+    """A GPU that cannot run the kernels, or tensors that lie where they cannot be used."""
 
     exit_code = 4
 

@@ -60,7 +60,7 @@ std::int64_t packed_stride(Type type, std::int64_t dim);
 void quantize(const Matrix& rows, Type from, Type to, const float* dim_scales, void* codes, float* scales,
               Stream stream);
 
-constexpr std::int64_t kMostResults = 2048;
+constexpr std::int64_t kMostResults = 1024;
 struct Search {
   Packed queries, documents;  // of one type
   std::int64_t k;

@@ -33,7 +33,7 @@ __device__ __forceinline__ int4 read_word(const Side& of, std::int64_t row, std:
     unsigned char bytes[16];
     std::uint16_t halves[8];
   } word;
-  word.whole.x = word.whole.y = word.whole.z = word.whole.w = 0;
+  word.whole = int4{0, 0, 0, 0};
   if (row >= of.rows || at >= of.bytes) return word.whole;
   const unsigned char* from = of.data + row * of.stride + at;
   const std::int64_t left = of.bytes - at;
@@ -58,7 +58,7 @@ struct Ahead {
   __device__ __forceinline__ void read(const Side& of, std::int64_t first, std::int64_t at) {
     for (int i = 0; i < kEach; ++i) {
       const int word = static_cast<int>(threadIdx.x) + i * kTileThreads;
-      if (word < kWords) words[i] = read_word(of, first + word / 4, at + 16 * (word % 4));
+      words[i] = word < kWords ? read_word(of, first + word / 4, at + 16 * (word % 4)) : int4{0, 0, 0, 0};
     }
   }
   // f(row, word of four, its 16 bytes)

@@ -2,7 +2,7 @@
 // which the second finds it in the cache. A warp has a row.
 #pragma once
 
-#include "cuda/api.h"
+#include "cuda/machine.cuh"
 
 namespace leafkit::cuda {
 

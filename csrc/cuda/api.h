@@ -5,11 +5,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
-
-#include "cuda/machine.cuh"
 
 namespace leafkit::cuda {
+
+using Stream = void*;  // a cudaStream_t
 
 enum class Type { float32, bfloat16, float16, int8, binary };
 enum class Metric { squared_l2, l2, cosine, huber };

@@ -96,7 +96,8 @@ void queue(const Batch& of, float* value, void* gradient, void* memory, Stream s
     launch(&convert<T, W>, by_row, kRowThreads, 0, stream, from, less, rows, dim, to, stride, at);
   };
   if (relational) {
-    for (W* side : {plan.left, plan.right})  // what lies between the two halves of a row
+    W* const sides[] = {plan.left, plan.right};
+    for (W* side : sides)  // what lies between the two halves of a row
       launch(&clear<W>, thread_blocks(rows * stride), kRowThreads, 0, stream, side, rows * stride);
     words(student, teacher, plan.left, 0), words(teacher, nullptr, plan.left, plan.stride);
     words(student, nullptr, plan.right, 0), words(student, teacher, plan.right, plan.stride);

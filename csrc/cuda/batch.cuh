@@ -3,7 +3,6 @@
 // adds the slopes times the chunk's texts to the gradient. Nothing has the size of all pairs.
 #pragma once
 
-#include "cuda/api.h"
 #include "cuda/tile.cuh"
 
 namespace leafkit::cuda {
@@ -16,7 +15,7 @@ __device__ __forceinline__ std::int64_t row_of_warp() {
 
 // out = scale x y', or is added to.
 template <class Tile>
-__global__ void __launch_bounds__(kTileThreads) product(Side x, Side y, float scale, bool add, float* out,
+__global__ void __launch_bounds__(kTileThreads, Tile::kBlocks) product(Side x, Side y, float scale, bool add, float* out,
                                                         std::int64_t stride) {
   Tile tile;
   const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * Tile::kRows;

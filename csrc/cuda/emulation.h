@@ -34,7 +34,6 @@ struct alignas(16) int4 {
 namespace leafkit::emulated {
 
 using Site = std::source_location;
-using Stream = void*;
 
 struct Place {
   dim3 thread, block, block_size, grid_size;

@@ -40,15 +40,26 @@ inline Float16 from_float<Float16>(float value) {
 
 #else
 
-__device__ __forceinline__ float to_float(BFloat16 value) { return __bfloat162float(__ushort_as_bfloat16(value.bits)); }
-__device__ __forceinline__ float to_float(Float16 value) { return __half2float(__ushort_as_half(value.bits)); }
+// One instruction each, without the toolkit's headers for them, which need those of another package.
+__device__ __forceinline__ float to_float(BFloat16 value) {
+  return __uint_as_float(static_cast<unsigned>(value.bits) << 16);
+}
+__device__ __forceinline__ float to_float(Float16 value) {
+  float out;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(value.bits));
+  return out;
+}
 template <>
 __device__ __forceinline__ BFloat16 from_float<BFloat16>(float value) {
-  return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
+  BFloat16 out;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(value));
+  return out;
 }
 template <>
 __device__ __forceinline__ Float16 from_float<Float16>(float value) {
-  return {__half_as_ushort(__float2half_rn(value))};
+  Float16 out;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(value));
+  return out;
 }
 
 #endif

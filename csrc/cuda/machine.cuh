@@ -7,14 +7,13 @@
 #ifdef LEAFKIT_EMULATED
 #include "cuda/emulation.h"
 #else
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <stdexcept>
 #include <string>
 #endif
 
+#include "cuda/api.h"
 #include "cuda/halves.cuh"
 
 namespace leafkit::cuda {
@@ -22,8 +21,6 @@ namespace leafkit::cuda {
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
 #ifdef LEAFKIT_EMULATED
-
-using Stream = emulated::Stream;
 
 inline void* shared_memory() { return emulated::shared_memory(); }
 
@@ -33,8 +30,6 @@ void launch(void (*kernel)(Arguments...), dim3 grid, dim3 block, std::size_t sha
 }
 
 #else
-
-using Stream = cudaStream_t;
 
 __device__ __forceinline__ void* shared_memory() {
   extern __shared__ __align__(16) unsigned char leafkit_shared_memory[];
@@ -55,7 +50,7 @@ void launch(void (*kernel)(Arguments...), dim3 grid, dim3 block, std::size_t sha
     require(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared_bytes)),
             ("a kernel asks for " + std::to_string(shared_bytes) + " bytes of shared memory").c_str());
-  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Arguments>(given)...);
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(static_cast<Arguments>(given)...);
   require(cudaGetLastError(), "a kernel could not be launched");
 }
 

@@ -6,6 +6,11 @@
 #include <algorithm>
 
 #include "cuda/api.h"
+#ifdef LEAFKIT_EMULATED
+#include "cuda/emulation.h"
+#else
+#include <cuda_runtime_api.h>
+#endif
 
 namespace leafkit::cuda {
 namespace {
@@ -89,7 +94,7 @@ void bind(py::module_& m) {
         const Alignment of = alignment_of(student, teacher, rows, dim, type, metric, widths, shares, weights,
                                           unit_prefixes, delta);
         const py::gil_scoped_release release;
-        alignment_loss(of, at<float>(value), at<void>(gradient), at<void>(memory), reinterpret_cast<Stream>(stream));
+        alignment_loss(of, at<float>(value), at<void>(gradient), at<void>(memory), at<void>(stream));
       },
       py::arg("student"), py::arg("teacher"), py::arg("rows"), py::arg("dim"), py::arg("type"), py::arg("metric"),
       py::arg("widths"), py::arg("shares"), py::arg("weights"), py::arg("unit_prefixes"), py::arg("delta"),
@@ -107,7 +112,7 @@ void bind(py::module_& m) {
       "batch_loss",
       [](const Batch& of, Address value, Address gradient, Address memory, Address stream) {
         const py::gil_scoped_release release;
-        batch_loss(of, at<float>(value), at<void>(gradient), at<void>(memory), reinterpret_cast<Stream>(stream));
+        batch_loss(of, at<float>(value), at<void>(gradient), at<void>(memory), at<void>(stream));
       },
       py::arg("of"), py::arg("value"), py::arg("gradient"), py::arg("memory"), py::arg("stream"));
 
@@ -122,7 +127,7 @@ void bind(py::module_& m) {
          Address scales, Address stream) {
         const py::gil_scoped_release release;
         quantize(matrix(rows, count, dim), from, to, at<const float>(dim_scales), at<void>(codes), at<float>(scales),
-                 reinterpret_cast<Stream>(stream));
+                 at<void>(stream));
       },
       py::arg("rows"), py::arg("count"), py::arg("dim"), py::arg("from_type"), py::arg("to_type"),
       py::arg("dim_scales"), py::arg("codes"), py::arg("scales"), py::arg("stream"));
@@ -140,7 +145,7 @@ void bind(py::module_& m) {
       "search",
       [](const Search& of, Address scores, Address rows, Address memory, Address stream) {
         const py::gil_scoped_release release;
-        search(of, at<float>(scores), at<std::int64_t>(rows), at<void>(memory), reinterpret_cast<Stream>(stream));
+        search(of, at<float>(scores), at<std::int64_t>(rows), at<void>(memory), at<void>(stream));
       },
       py::arg("of"), py::arg("scores"), py::arg("rows"), py::arg("memory"), py::arg("stream"));
 #ifdef LEAFKIT_EMULATED

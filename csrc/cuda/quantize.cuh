@@ -1,7 +1,7 @@
 // cuda/quantize.cuh: rows in the form of a type, a warp a row. The codes are the CPU's (csrc/search/encode.h).
 #pragma once
 
-#include "cuda/api.h"
+#include "cuda/machine.cuh"
 
 namespace leafkit::cuda {
 

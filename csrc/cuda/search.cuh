@@ -3,7 +3,6 @@
 // that did not pass, and no list is longer than its place.
 #pragma once
 
-#include "cuda/api.h"
 #include "cuda/select.cuh"
 #include "cuda/tile.cuh"
 
@@ -33,7 +32,7 @@ __device__ __forceinline__ bool may(const Scan& of, std::int64_t query, std::int
 }
 
 template <class Tile, bool kBinary>
-__global__ void __launch_bounds__(kTileThreads) scan(Scan of) {
+__global__ void __launch_bounds__(kTileThreads, Tile::kBlocks) scan(Scan of) {
   auto* shared = static_cast<unsigned char*>(shared_memory());
   const std::size_t work = Tile::kShared > sizeof(Key) * of.length ? Tile::kShared : sizeof(Key) * of.length;
   Key* sorted = reinterpret_cast<Key*>(shared);  // in the tile's place, between tiles

@@ -109,7 +109,7 @@ template <class Values, int kRowsOf>
 struct PlainTile {
   using Sum = typename Values::Sum;
   using Word = typename Values::Word;
-  static constexpr int kRows = kRowsOf;
+  static constexpr int kRows = kRowsOf, kBlocks = 1;  // blocks a multiprocessor is to hold at least
   static constexpr int kOwnRows = kRows / 16, kOwnColumns = kTileColumns / 16;
   static constexpr int kInner = kStepWords * Values::kInWord;
   static constexpr int kLeft = kRows + 4, kRight = kTileColumns + 4;  // so that stores of a word's values part
@@ -136,7 +136,7 @@ struct PlainTile {
         x_ahead.read(x, x_first, at + kStepBytes);
         y_ahead.read(y, y_first, at + kStepBytes);
       }
-#pragma unroll
+#pragma unroll 4
       for (int k = 0; k < kInner; ++k) {
         Word own_left[kOwnRows], own_right[kOwnColumns];
 #pragma unroll
@@ -179,7 +179,7 @@ struct PlainTile {
 template <class Values>
 struct UnitTile {
   using Sum = typename Values::Sum;
-  static constexpr int kRows = 128;
+  static constexpr int kRows = 128, kBlocks = 2;
   static constexpr int kPitch = kStepWords + 4;  // words: eight rows of a fragment then lie in different banks
   static constexpr std::size_t kShared = std::size_t{kRows + kTileColumns} * kPitch * 4;
   static constexpr int kDown = 4, kAcross = 4;  // fragments of a warp

@@ -94,6 +94,11 @@ def is_torch(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_on_gpu(value: object) -> bool:
+    """Whether a value is a torch tensor on a CUDA device; never imports torch."""
+    return is_torch(value) and bool(value.is_cuda)  # type: ignore[attr-defined]
+
+
 def _usable(array: NDArray[Any]) -> bool:
     rows, columns = array.strides
     item = array.itemsize

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -57,6 +57,11 @@ class Codes:
         return own + sum(part.nbytes for part in (self.scales, self.dim_scales) if part is not None)
 
 
+def built() -> bool:
+    """Whether the module of kernels is there."""
+    return _C is not None
+
+
 def native() -> ModuleType:
     """Give the module of kernels.
 
@@ -64,7 +69,9 @@ def native() -> ModuleType:
         DeviceError: it was not built.
     """
     if _C is None:
-        raise DeviceError(f"leafkit has no CUDA module ({_WHY_NOT}): build it with `make cuda`, or move tensors to the CPU")
+        raise DeviceError(
+            f"leafkit has no CUDA module ({_WHY_NOT}): build it with `make cuda`, or move tensors to the CPU"
+        )
     return _C
 
 
@@ -97,7 +104,7 @@ def alignment_loss(
     with _on(student) as stream:
         c.alignment_loss(
             student.data_ptr(), teacher.data_ptr(), rows, dim, _type(student), getattr(c.Metric, metric), list(widths),
-            list(shares), 0 if weights is None else weights.data_ptr(), unit_prefixes, delta, value.data_ptr(),
+            list(shares), _address(weights), unit_prefixes, delta, value.data_ptr(),
             gradient.data_ptr(), memory.data_ptr(), stream,
         )  # fmt: skip
     return value, gradient
@@ -106,7 +113,7 @@ def alignment_loss(
 def batch_loss(
     loss: str, student: torch.Tensor, teacher: torch.Tensor, temperature: float, exact: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``relational``, ``listwise_kl`` or ``contrastive``: value, float32 (), and gradient of the student's type, (B, D).
+    """Value, float32 (), and gradient of the student's type, (B, D), of relational, listwise_kl or contrastive.
 
     Products are of bfloat16 in the matrix unit, or, if ``exact``, of float32.
 
@@ -121,7 +128,14 @@ def batch_loss(
         raise ShapeMismatch(f"the batch has {rows} row, expected at least 2: a text is ranked among others")
     value, gradient = student.new_empty((), dtype=torch.float32), torch.empty_like(student)
     of = c.Batch(
-        student.data_ptr(), teacher.data_ptr(), rows, dim, _type(student), getattr(c.BatchLoss, loss), temperature, exact
+        student.data_ptr(),
+        teacher.data_ptr(),
+        rows,
+        dim,
+        _type(student),
+        getattr(c.BatchLoss, loss),
+        temperature,
+        exact,
     )
     memory = _memory(c.batch_memory(of), student)
     with _on(student) as stream:
@@ -151,8 +165,8 @@ def pack_documents(documents: torch.Tensor, dtype: str, dim_scales: torch.Tensor
     if count:
         with _on(documents) as stream:
             c.quantize(
-                documents.data_ptr(), count, dim, _type(documents), to, 0 if dim_scales is None else dim_scales.data_ptr(),
-                codes.data_ptr(), 0 if scales is None else scales.data_ptr(), stream,
+                documents.data_ptr(), count, dim, _type(documents), to, _address(dim_scales), codes.data_ptr(),
+                _address(scales), stream,
             )  # fmt: skip
     return Codes(codes, scales, dim_scales, count, dim, dtype)
 
@@ -226,7 +240,7 @@ def _search(
     held = [
         c.Packed(
             side.codes.data_ptr(), side.count, side.dim, side.codes.stride(0) * side.codes.element_size(),
-            0 if side.scales is None else side.scales.data_ptr(), getattr(c.Type, side.type),
+            _address(side.scales), getattr(c.Type, side.type),
         )
         for side in (asked, codes)
     ]  # fmt: skip
@@ -235,10 +249,8 @@ def _search(
     if parts is None:
         processors = torch.cuda.get_device_properties(queries.device).multi_processor_count
         parts = -(-2 * processors // -(-len(queries) // (16 if len(queries) <= 16 else 128)))
-    of = c.Search(
-        *held, k, 0 if bits is None else bits.data_ptr(), 0 if bits is None or len(bits) == 1 else bits.shape[1], exactly,
-        matrix_unit, max(1, min(parts, tiles)),
-    )  # fmt: skip
+    stride = 0 if bits is None or len(bits) == 1 else bits.shape[1]
+    of = c.Search(*held, k, _address(bits), stride, exactly, matrix_unit, max(1, min(parts, tiles)))
     memory = _memory(c.search_memory(of), queries)
     with _on(queries) as stream:
         c.search(of, scores.data_ptr(), rows.data_ptr(), memory.data_ptr(), stream)
@@ -255,7 +267,7 @@ def _bits(allowed: torch.Tensor | None, queries: int, codes: Codes) -> torch.Ten
             f"allowed has shape {tuple(allowed.shape)}, expected ({codes.count},) or ({queries}, {codes.count})"
         )
     _require_one_device(documents=codes.codes, allowed=allowed)
-    matrix = torch.atleast_2d(allowed)
+    matrix = allowed.view(-1, codes.count)
     padded = torch.nn.functional.pad(matrix, (0, -codes.count % 32)).view(len(matrix), -1, 32)
     place = torch.arange(32, device=allowed.device, dtype=torch.int64)
     return (padded.to(torch.int64) << place).sum(2).to(torch.int32)  # the highest bit becomes the sign
@@ -295,21 +307,23 @@ def _require_usable(tensor: torch.Tensor, name: str) -> None:
         raise DeviceError(f"{name} is on {tensor.device}, expected {DEVICE}")
     if not tensor.is_contiguous():
         raise DeviceError(
-            f"{name} of shape {tuple(tensor.shape)} has strides {tensor.stride()}, expected {(tensor.shape[1], 1)}: call"
-            " .contiguous()"
+            f"{name} of shape {tuple(tensor.shape)} has strides {tensor.stride()}, expected"
+            f" {(tensor.shape[1], 1)}: call .contiguous()"
         )
-    if tensor.data_ptr() % tensor.element_size():
-        raise DeviceError(
-            f"{name} begins {tensor.data_ptr() % tensor.element_size()} bytes past a multiple of {tensor.element_size()}:"
-            " clone it"
-        )
+    item = tensor.element_size()
+    if tensor.data_ptr() % item:
+        raise DeviceError(f"{name} begins {tensor.data_ptr() % item} bytes past a multiple of {item}: clone it")
     if DEVICE == "cuda":
         capability = torch.cuda.get_device_capability(tensor.device)
         if capability < LEAST_CAPABILITY:
             raise DeviceError(
-                f"{tensor.device} has compute capability {'.'.join(map(str, capability))}, the kernels need 8.0 (A100) or"
-                " newer: move tensors to the CPU"
+                f"{tensor.device} has compute capability {'.'.join(map(str, capability))}, the kernels need 8.0 (A100)"
+                " or newer: move the tensors to the CPU"
             )
+
+
+def _address(tensor: torch.Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _type(tensor: torch.Tensor) -> Any:
@@ -330,4 +344,4 @@ def _on(tensor: torch.Tensor) -> Any:
         yield 0
         return
     with torch.cuda.device(tensor.device):
-        yield cast(int, torch.cuda.current_stream().cuda_stream)
+        yield torch.cuda.current_stream().cuda_stream

@@ -81,9 +81,24 @@ def unchecked_alignment_loss(
     delta: float = 1.0,
 ) -> Found:
     """The same of matrices of one shape, NaN where a row holds NaN."""
+    widths, parts = checked_prefixes(metric, s.shape[1], prefixes, shares, unit_prefixes, delta)
+    of_rows = None if weights is None else np.ascontiguousarray(_numbers(weights, "weights"), np.float64)
+    if of_rows is not None:
+        _require_weights(of_rows, len(s), "weights")
+    return backend().alignment_loss(s, t, metric, widths, parts, of_rows, unit_prefixes, delta, threads())
+
+
+def checked_prefixes(
+    metric: str,
+    dim: int,
+    prefixes: Sequence[int] | None,
+    shares: Sequence[float] | None,
+    unit_prefixes: bool,
+    delta: float,
+) -> tuple[list[int], list[float]]:
+    """Give widths and shares, ``ValueError`` if they or the metric's options cannot be meant."""
     if metric not in get_args(Metric):
         raise ValueError(f"metric {metric!r}: expected one of {', '.join(get_args(Metric))}")
-    rows, dim = s.shape
     if metric == "huber" and unit_prefixes:
         raise ValueError("unit_prefixes are not there for huber: cut and normalise before, or take another metric")
     if not 0 < float(require_number(delta, "delta")) <= MOST:
@@ -94,10 +109,7 @@ def unchecked_alignment_loss(
     parts = [1 / len(widths)] * len(widths) if shares is None else [float(share) for share in shares]
     if shares is not None:
         _require_weights(np.asarray(parts), len(widths), "shares")
-    of_rows = None if weights is None else np.ascontiguousarray(_numbers(weights, "weights"), np.float64)
-    if of_rows is not None:
-        _require_weights(of_rows, rows, "weights")
-    return backend().alignment_loss(s, t, metric, widths, parts, of_rows, unit_prefixes, delta, threads())
+    return widths, parts
 
 
 def margin_mse_loss(

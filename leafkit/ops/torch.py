@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.autograd.function import once_differentiable
 
 from leafkit.errors import ShapeMismatch
-from leafkit.ops import batch_losses, losses, search
+from leafkit.ops import batch_losses, cuda, losses, search
 
 
 @torch.library.custom_op("leafkit::search_topk", mutates_args=(), device_types="cpu")
@@ -35,11 +35,19 @@ def _(
     queries: torch.Tensor, documents: torch.Tensor, k: int, exact: bool = True, allowed: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (queries.shape[0], min(k, documents.shape[0]))
-    return queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
+    return queries.new_empty(shape, dtype=torch.float32), queries.new_empty(shape, dtype=torch.int64)
+
+
+@_search_topk.register_kernel("cuda")
+def _search_on_gpu(
+    queries: torch.Tensor, documents: torch.Tensor, k: int, exact: bool = True, allowed: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return cuda.search_topk(queries, documents, k, exact=exact, allowed=allowed)
 
 
 _HALVES = (torch.bfloat16, torch.float16)
 _COMPUTE: dict[str, Callable[..., losses.Found]] = {}
+OnGpu = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 class _Fused(torch.autograd.Function):
@@ -62,10 +70,8 @@ def _loss(name: str, student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -
     """The loss by its op where torch traces, or has another device or kind of tensor; else straight."""
     if student.device != teacher.device:
         raise ValueError(f"student is on {student.device}, teacher is on {teacher.device}: move them to one device")
-    if student.dtype in _HALVES:  # under autocast, as a rule
-        student = student.float()
-    if teacher.dtype in _HALVES:
-        teacher = teacher.float()
+    if student.device.type == "cpu":  # halves come from autocast, as a rule
+        student, teacher = (side.float() if side.dtype in _HALVES else side for side in (student, teacher))
     plain = type(student) in (torch.Tensor, torch.nn.Parameter) and type(teacher) is torch.Tensor
     if plain and student.device.type == teacher.device.type == "cpu" and not torch.compiler.is_compiling():
         fused: Any = _Fused.apply  # untyped
@@ -73,7 +79,7 @@ def _loss(name: str, student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -
     return cast(torch.Tensor, getattr(torch.ops.leafkit, name)(student, teacher, *rest)[0])
 
 
-def _define_loss(name: str, arguments: str, compute: Callable[..., losses.Found]) -> None:
+def _define_loss(name: str, arguments: str, compute: Callable[..., losses.Found], on_gpu: OnGpu | None) -> None:
     """Register ``name``: (student, teacher, arguments) to value and gradient, which is what its backward needs."""
     qualified = f"leafkit::{name}"
 
@@ -82,7 +88,7 @@ def _define_loss(name: str, arguments: str, compute: Callable[..., losses.Found]
         return torch.tensor(value, dtype=torch.float32), torch.from_numpy(gradient)
 
     def fake(student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return student.new_empty(()), student.new_empty(student.shape)
+        return student.new_empty((), dtype=torch.float32), student.new_empty(student.shape)
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
         ctx.save_for_backward(output[1])
@@ -96,6 +102,8 @@ def _define_loss(name: str, arguments: str, compute: Callable[..., losses.Found]
     _COMPUTE[name] = compute
     torch.library.define(qualified, f"(Tensor student, Tensor teacher, {arguments}) -> (Tensor, Tensor)")
     torch.library.impl(qualified, "CPU", on_cpu)
+    if on_gpu is not None:
+        torch.library.impl(qualified, "CUDA", on_gpu)
     torch.library.register_fake(qualified, fake)
     torch.library.register_autograd(qualified, backward, setup_context=keep)
 
@@ -117,21 +125,42 @@ def _aligned(
     )  # fmt: skip
 
 
+def _aligned_on_gpu(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    metric: str,
+    prefixes: list[int] | None,
+    shares: list[float] | None,
+    weights: torch.Tensor | None,
+    unit_prefixes: bool,
+    delta: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    widths, parts = losses.checked_prefixes(metric, student.shape[-1], prefixes, shares, unit_prefixes, delta)
+    return cuda.alignment_loss(student, teacher, metric, widths, parts, weights, unit_prefixes, delta)
+
+
 _define_loss(
     "alignment_loss",
     "str metric, int[]? prefixes, float[]? shares, Tensor? weights, bool unit_prefixes, float delta",
     _aligned,
+    _aligned_on_gpu,
 )
-_define_loss("relational_loss", "bool exact", lambda s, t, e: batch_losses.relational_loss(s, t, exact=e))
+_define_loss(
+    "relational_loss", "bool exact",
+    lambda s, t, e: batch_losses.relational_loss(s, t, exact=e),
+    lambda s, t, e: cuda.batch_loss("relational", s, t, 1.0, e),
+)  # fmt: skip
 _define_loss(
     "listwise_kl_loss", "float temperature, bool exact",
     lambda s, t, temperature, e: batch_losses.listwise_kl_loss(s, t, temperature, exact=e),
+    lambda s, t, temperature, e: cuda.batch_loss("listwise_kl", s, t, temperature, e),
 )  # fmt: skip
 _define_loss(
     "contrastive_loss", "float temperature, bool exact",
     lambda s, t, temperature, e: batch_losses.contrastive_loss(s, t, temperature, exact=e),
+    lambda s, t, temperature, e: cuda.batch_loss("contrastive", s, t, temperature, e),
 )  # fmt: skip
-_define_loss("relative_similarity_loss", "float margin", batch_losses.relative_similarity_loss)
+_define_loss("relative_similarity_loss", "float margin", batch_losses.relative_similarity_loss, None)
 
 
 def search_topk(

@@ -109,7 +109,9 @@ class Objective:
     ) -> torch.Tensor:
         import torch
 
-        if student.device.type == "cpu" and student.dtype == torch.float32:
+        from leafkit.ops.cuda import built as on_gpu
+
+        if student.dtype == torch.float32 and (student.device.type == "cpu" or (student.is_cuda and on_gpu())):
             from leafkit.ops.torch import alignment_loss
 
             return alignment_loss(

@@ -1,4 +1,4 @@
-"""Every kernel on the emulation against the float64 definition: types, odd sizes, ties, NaN, other orders of threads."""
+"""Every kernel on the emulation against the float64 definition: types, odd sizes, ties, NaN, orders of threads."""
 
 import numpy as np
 import pytest
@@ -185,7 +185,9 @@ def test_search_of_codes_is_the_cpus(cuda, dtype, queries, dim, matrix_unit):
         np.testing.assert_array_equal(scores.numpy(), expected.scores)
         np.testing.assert_array_equal(rows.numpy(), expected.rows)
     else:
-        np.testing.assert_allclose(scores.numpy(), expected.scores, atol=dim * 2e-2 * {"bfloat16": 1, "float16": 0.1}[dtype])
+        np.testing.assert_allclose(
+            scores.numpy(), expected.scores, atol=dim * 2e-2 * {"bfloat16": 1, "float16": 0.1}[dtype]
+        )
         assert (rows.numpy() == expected.rows).mean() > 0.9
         rounded = held.to(getattr(torch, dtype)).double()
         own = (asked.to(getattr(torch, dtype)).double()[:, None] * rounded[rows]).sum(2)

@@ -1,4 +1,6 @@
 import importlib.util
+import os
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,8 @@ def emulation():
     """The kernels on the emulation."""
     if COMPILER is None or importlib.util.find_spec("pybind11") is None:
         pytest.skip("no C++ compiler, or no pybind11, to build the emulation with")
-    return load(build())
+    given = os.environ.get("LEAFKIT_EMULATION")  # a module with a planted fault
+    return load(Path(given) if given else build(sanitize=os.environ.get("LEAFKIT_SANITIZE") == "address"))
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_alignment(cuda, emulation, dtype, metric, rows, dim, widths):
 def test_directions_are_compared_whatever_the_lengths(cuda, factor, unit):
     student, teacher = pair(5, 70)
     student = student * factor
-    metric, widths, shares = ("squared_l2", [33, 69], [0.25, 0.75]) if unit else ("cosine", [33, 70], [0.25, 0.75])
+    metric, widths, shares = ("squared_l2", [33, 69], [0.25, 0.75]) if unit else ("cosine", [70], [1.0])
     value, gradient = cuda.alignment_loss(student, teacher, metric, widths, shares, None, unit, 1.0)
     wanted = reference.aligned(student.numpy(), teacher.numpy(), metric, widths, shares, np.ones(5), unit)
     assert value.item() == pytest.approx(wanted, rel=1e-5, abs=1e-6)

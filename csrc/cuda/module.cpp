@@ -67,18 +67,18 @@ py::dict state() {
 #endif
 
 void bind(py::module_& m) {
-  py::enum_<Type>(m, "Type")
+  py::enum_<Type>(m, "Type", py::module_local())
       .value("float32", Type::float32)
       .value("bfloat16", Type::bfloat16)
       .value("float16", Type::float16)
       .value("int8", Type::int8)
       .value("binary", Type::binary);
-  py::enum_<Metric>(m, "Metric")
+  py::enum_<Metric>(m, "Metric", py::module_local())
       .value("squared_l2", Metric::squared_l2)
       .value("l2", Metric::l2)
       .value("cosine", Metric::cosine)
       .value("huber", Metric::huber);
-  py::enum_<BatchLoss>(m, "BatchLoss")
+  py::enum_<BatchLoss>(m, "BatchLoss", py::module_local())
       .value("relational", BatchLoss::relational)
       .value("listwise_kl", BatchLoss::listwise_kl)
       .value("contrastive", BatchLoss::contrastive);
@@ -100,7 +100,7 @@ void bind(py::module_& m) {
       py::arg("widths"), py::arg("shares"), py::arg("weights"), py::arg("unit_prefixes"), py::arg("delta"),
       py::arg("value"), py::arg("gradient"), py::arg("memory"), py::arg("stream"));
 
-  py::class_<Batch>(m, "Batch")
+  py::class_<Batch>(m, "Batch", py::module_local())
       .def(py::init([](Address student, Address teacher, std::int64_t rows, std::int64_t dim, Type type, BatchLoss loss,
                        float temperature, bool exact) {
              return Batch{matrix(student, rows, dim), matrix(teacher, rows, dim), type, loss, temperature, exact};
@@ -116,7 +116,7 @@ void bind(py::module_& m) {
       },
       py::arg("of"), py::arg("value"), py::arg("gradient"), py::arg("memory"), py::arg("stream"));
 
-  py::class_<Packed>(m, "Packed")
+  py::class_<Packed>(m, "Packed", py::module_local())
       .def(py::init([](Address codes, std::int64_t count, std::int64_t dim, std::int64_t stride, Address scales,
                        Type type) { return Packed{at<const void>(codes), count, dim, stride, at<const float>(scales), type}; }),
            py::arg("codes"), py::arg("count"), py::arg("dim"), py::arg("stride"), py::arg("scales"), py::arg("type"));
@@ -132,7 +132,7 @@ void bind(py::module_& m) {
       py::arg("rows"), py::arg("count"), py::arg("dim"), py::arg("from_type"), py::arg("to_type"),
       py::arg("dim_scales"), py::arg("codes"), py::arg("scales"), py::arg("stream"));
 
-  py::class_<Search>(m, "Search")
+  py::class_<Search>(m, "Search", py::module_local())
       .def(py::init([](const Packed& queries, const Packed& documents, std::int64_t k, Address allowed,
                        std::int64_t allowed_stride, Address exact_queries, bool matrix_unit, int parts) {
              return Search{queries, documents, k, at<const std::uint32_t>(allowed), allowed_stride,

@@ -70,7 +70,7 @@ def native() -> ModuleType:
     """
     if _C is None:
         raise DeviceError(
-            f"leafkit has no CUDA module ({_WHY_NOT}): build it with `make cuda`, or move tensors to the CPU"
+            f"leafkit has no CUDA module ({_WHY_NOT}): build it with `make cuda`, or move the tensors to the CPU"
         )
     return _C
 
@@ -247,8 +247,7 @@ def _search(
     exactly = own.data_ptr() if exact and codes.type == "float32" else 0
     tiles = -(-codes.count // 128)
     if parts is None:
-        processors = torch.cuda.get_device_properties(queries.device).multi_processor_count
-        parts = -(-2 * processors // -(-len(queries) // (16 if len(queries) <= 16 else 128)))
+        parts = -(-2 * _processors(queries.device) // -(-len(queries) // (16 if len(queries) <= 16 else 128)))
     stride = 0 if bits is None or len(bits) == 1 else bits.shape[1]
     of = c.Search(*held, k, _address(bits), stride, exactly, matrix_unit, max(1, min(parts, tiles)))
     memory = _memory(c.search_memory(of), queries)
@@ -335,6 +334,12 @@ def _memory(size: int, like: torch.Tensor) -> torch.Tensor:
         return torch.empty(size, dtype=torch.uint8, device=like.device)
     except torch.OutOfMemoryError as exc:
         raise DeviceError(f"{size} bytes of working memory do not fit on {like.device}: {exc}") from exc
+
+
+def _processors(device: torch.device) -> int:
+    if DEVICE != "cuda":
+        return 2
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 @contextlib.contextmanager

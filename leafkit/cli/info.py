@@ -10,17 +10,18 @@ import typer
 
 
 def info(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False) -> None:
-    """Say which version and native backend are in use, at which CPU level, and why.
+    """Say which version and native backend are in use, at which CPU level, and why; and whether GPUs can be used.
 
     Example: leafkit info --json
     """
     from leafkit import __version__
     from leafkit.cli.console import tell, tell_json
-    from leafkit.ops.backend import describe
+    from leafkit.ops.backend import describe, describe_cuda
 
-    native = describe()
+    native, cuda = describe(), describe_cuda()
     packages = {
-        name: _version(name) for name in ("torch", "sentence-transformers", "numpy", "faiss-cpu", "mteb", "beir")
+        name: _version(name)
+        for name in ("torch", "sentence-transformers", "numpy", "faiss-cpu", "faiss-gpu-cu12", "mteb", "beir")
     }
     value = {
         "version": __version__,
@@ -31,7 +32,8 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, 
         "cpu_levels": list(native.levels),
         "cpu_features": list(native.cpu_features),
         "threads": native.threads,
-        "cuda": "not built: this version has no CUDA module",
+        "cuda": cuda.state,
+        "cuda_detail": cuda.detail,
         "packages": packages,
     }
     if as_json:
@@ -40,7 +42,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, 
     tell(f"leafkit {__version__}, Python {platform.python_version()}")
     tell(f"backend   {native.backend} ({native.reason})")
     tell(f"CPU level {native.level}; available: {', '.join(native.levels) or 'none'}; threads {native.threads}")
-    tell(f"CUDA      {value['cuda']}")
+    tell(f"CUDA      {cuda.state}: {cuda.detail}")
     tell("packages  " + ", ".join(f"{name} {number or 'not installed'}" for name, number in packages.items()))
 
 

@@ -11,7 +11,22 @@ from typing import Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from leafkit.cli import card, compare, demo, distil, embed, evaluate, export, importing, index, info, mteb, runs, search
+from leafkit.cli import (
+    card,
+    compare,
+    demo,
+    distil,
+    embed,
+    evaluate,
+    export,
+    importing,
+    index,
+    info,
+    mteb,
+    runs,
+    search,
+    selftest,
+)
 from leafkit.cli.console import say
 from leafkit.errors import LeafkitError, StorageError
 
@@ -23,6 +38,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("info")(info.info)
+app.command("selftest")(selftest.selftest)
 app.command("embed")(embed.embed)
 app.command("import")(importing.import_)
 app.command("distill")(distil.distill)

@@ -161,3 +161,53 @@ def describe() -> Description:
     forced = os.environ.get("LEAFKIT_CPU_LEVEL")
     reason = f"LEAFKIT_CPU_LEVEL={forced}" if forced else "the best level that this CPU has"
     return Description("native", reason, _C.default_level(), tuple(_C.levels()), features, threads())
+
+
+@dataclass(frozen=True)
+class CudaState:
+    """What ``leafkit info`` says of GPUs: not built, no driver, driver too old, no device, device too old or ready."""
+
+    state: str
+    detail: str
+
+
+def load_cuda() -> tuple[ModuleType | None, str]:
+    """Give the module of CUDA kernels, or why there is none."""
+    try:
+        from leafkit import _C_cuda
+    except ImportError as exc:
+        return None, str(exc)
+    return cast(ModuleType, _C_cuda), ""
+
+
+LEAST_CAPABILITY = (8, 0)
+
+
+def describe_cuda() -> CudaState:
+    """Say whether the CUDA kernels can run here, and if not, what is missing."""
+    module, why_not = load_cuda()
+    if module is None:
+        return CudaState("not built", f"{why_not}; `make cuda`, or LEAFKIT_CUDA=1 when installing")
+    return state_of(module.state())
+
+
+def state_of(told: dict[str, Any]) -> CudaState:
+    """Read what the module says of driver and devices."""
+    built = f"built with CUDA {_cuda_version(told['runtime'])} for {told['architectures']}"
+    if not told["driver"]:
+        return CudaState("no driver", f"libcuda.so.1 was not found; {built}")
+    driver = f"the driver has CUDA {_cuda_version(told['driver'])}"
+    if told["error"] == "cudaErrorInsufficientDriver":
+        return CudaState("driver too old", f"{driver}; {built}")
+    if told["error"] or not told["devices"]:
+        return CudaState("no device", f"{told['error'] or 'none is visible'}; {driver}; {built}")
+    devices = ", ".join(
+        f"{name} ({major}.{minor}, {bytes_ / 2**30:.0f} GiB)" for name, major, minor, bytes_ in told["devices"]
+    )
+    if all((major, minor) < LEAST_CAPABILITY for _, major, minor, _ in told["devices"]):
+        return CudaState("device too old", f"{devices}: 8.0 or newer is needed; {driver}; {built}")
+    return CudaState("ready", f"{devices}; {driver}; {built}")
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"

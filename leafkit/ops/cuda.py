@@ -15,17 +15,10 @@ from typing import Any
 import torch
 
 from leafkit.errors import DeviceError, ShapeMismatch
+from leafkit.ops.backend import LEAST_CAPABILITY, load_cuda
 
-_C: ModuleType | None
-try:
-    from leafkit import _C_cuda as _C  # type: ignore[attr-defined, no-redef, unused-ignore]
-except ImportError as exc:
-    _C, _WHY_NOT = None, str(exc)
-else:
-    _WHY_NOT = ""
-
+_C, _WHY_NOT = load_cuda()
 DEVICE = "cuda"  # of the tensors; tests put the emulation and the CPU here
-LEAST_CAPABILITY = (8, 0)
 FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 QUERIES_AT_ONCE = 16_384  # so that lists of candidates stay near 100 MB
 

@@ -25,7 +25,7 @@ def leafkit(*arguments, code=0):
     return done.stdout, done.stderr
 
 
-COMMANDS = [[], ["info"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"], ["search"],
+COMMANDS = [[], ["info"], ["selftest"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"], ["search"],
             ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["eval", "compare"],
             ["eval", "card"], ["demo"]]  # fmt: skip
 
@@ -46,6 +46,15 @@ def test_info_says_what_answers():
         capture_output=True, text=True, check=True, env={**os.environ, "LEAFKIT_NATIVE": "0"},
     ).stdout)  # fmt: skip
     assert forced["native_backend"] == "numpy"
+
+
+def test_the_selftest_passes_and_says_where_no_gpu_can_be_used():
+    *checks, last = leafkit("selftest")[0].splitlines()
+    assert last == f"{len(checks)} of {len(checks)} checks passed"
+    if json.loads(leafkit("info", "--json")[0])["cuda"] != "ready":
+        out, told = leafkit("selftest", "--cuda", code=4)
+        assert out == ""
+        assert "error: the GPU cannot be used" in told
 
 
 def test_the_road_from_texts_to_a_report(tmp_path, teacher_folder):

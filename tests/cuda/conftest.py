@@ -17,7 +17,7 @@ def emulation():
 
 
 @pytest.fixture
-def cuda(emulation, monkeypatch):
+def emulated(emulation, monkeypatch):
     """``leafkit.ops.cuda`` with the emulation for its module and CPU tensors for a GPU's."""
     pytest.importorskip("torch", reason="torch is not installed (extra: train)")
     from leafkit.ops import cuda
@@ -27,3 +27,28 @@ def cuda(emulation, monkeypatch):
     plain = cuda._memory
     monkeypatch.setattr(cuda, "_memory", lambda size, like: plain(size, like).fill_(255))  # NaN, or -1
     return cuda
+
+
+@pytest.fixture
+def on_gpu():
+    """``leafkit.ops.cuda`` as it is, and tensors that are made on the GPU."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
+    from leafkit.ops import cuda
+
+    if not (cuda.built() and torch.cuda.is_available()):
+        pytest.skip("no GPU, or leafkit was built without its CUDA module (leafkit info says which)")
+    with torch.device("cuda"):
+        yield cuda
+
+
+@pytest.fixture(params=["emulated", pytest.param("on_gpu", marks=pytest.mark.gpu)])
+def cuda(request):
+    """The kernels on the emulation, and, with ``-m gpu``, on a GPU."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def order_threads(request):
+    """Chooses the order of threads where there is an order to choose."""
+    on = request.node.callspec.params["cuda"]
+    return request.getfixturevalue("emulation").set_seed if on == "emulated" else lambda seed: None

@@ -90,7 +90,7 @@ def test_a_planted_fault_is_caught(fault, tmp_path):
             for name in ("libasan.so", "libstdc++.so.6")
         ]
         environment |= {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    tests = Path(__file__).with_name("test_emulated.py")
+    tests = Path(__file__).with_name("test_kernels.py")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-qsx", "-p", "no:cacheprovider", str(tests), "-k", chosen],
         env=environment, cwd=ROOT, capture_output=True, text=True,

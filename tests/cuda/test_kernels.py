@@ -1,4 +1,4 @@
-"""Every kernel on the emulation against the float64 definition: types, odd sizes, ties, NaN, orders of threads."""
+"""Every kernel, on the emulation and on a GPU, against its definition: types, odd sizes, ties, NaN, thread orders."""
 
 import numpy as np
 import pytest
@@ -24,12 +24,12 @@ def vectors(rows, dim, seed=0, unit=False, apart=None):
 
 def pair(rows, dim, dtype=torch.float32, unit=False):
     teacher = vectors(rows, dim, unit=unit)
-    student = vectors(rows, dim, seed=7, unit=unit, apart=teacher.numpy())
+    student = vectors(rows, dim, seed=7, unit=unit, apart=teacher.numpy(force=True))
     return student.to(dtype), teacher.to(dtype)
 
 
 def exactly(tensor):
-    return tensor.float().numpy().astype(np.float64)
+    return tensor.float().numpy(force=True).astype(np.float64)
 
 
 def error(found, expected):
@@ -41,8 +41,7 @@ def error(found, expected):
 @pytest.mark.parametrize(
     ("rows", "dim", "widths"), [(1, 1, [1]), (3, 7, [2, 7]), (9, 40, [8, 17, 40]), (11, 72, [24, 64]), (8, 256, [256])]
 )
-def test_alignment(cuda, emulation, dtype, metric, rows, dim, widths):
-    emulation.set_seed(rows)
+def test_alignment(cuda, dtype, metric, rows, dim, widths):
     student, teacher = pair(rows, dim, dtype)
     weights = torch.linspace(0.5, 2, rows)
     shares = [0.3 + number for number in range(len(widths))]
@@ -50,7 +49,7 @@ def test_alignment(cuda, emulation, dtype, metric, rows, dim, widths):
     value, gradient = cuda.alignment_loss(student, teacher, metric, widths, shares, weights, unit, 0.7)
 
     def definition(s):
-        return reference.aligned(s, exactly(teacher), metric, widths, shares, weights.numpy(), unit, 0.7)
+        return reference.aligned(s, exactly(teacher), metric, widths, shares, weights.numpy(force=True), unit, 0.7)
 
     assert value.item() == pytest.approx(definition(exactly(student)), rel=1e-5, abs=1e-6)
     assert gradient.dtype == dtype
@@ -71,7 +70,9 @@ def test_directions_are_compared_whatever_the_lengths(cuda, factor, unit):
     student = student * factor
     metric, widths, shares = ("squared_l2", [33, 69], [0.25, 0.75]) if unit else ("cosine", [70], [1.0])
     value, gradient = cuda.alignment_loss(student, teacher, metric, widths, shares, None, unit, 1.0)
-    wanted = reference.aligned(student.numpy(), teacher.numpy(), metric, widths, shares, np.ones(5), unit)
+    wanted = reference.aligned(
+        student.numpy(force=True), teacher.numpy(force=True), metric, widths, shares, np.ones(5), unit
+    )
     assert value.item() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
     double = student.double().requires_grad_()
     total = 0
@@ -79,7 +80,7 @@ def test_directions_are_compared_whatever_the_lengths(cuda, factor, unit):
         cosines = torch.nn.functional.cosine_similarity(double[:, :width], teacher.double()[:, :width], eps=0.0)
         total = total + share * (2 if unit else 1) * (1 - cosines).mean()
     total.backward()
-    assert error(gradient / gradient.abs().max(), (double.grad / gradient.abs().max()).numpy()) < 1e-4
+    assert error(gradient / gradient.abs().max(), (double.grad / gradient.abs().max()).numpy(force=True)) < 1e-4
 
 
 def test_equal_and_zero_rows_have_the_gradients_that_are_stated(cuda):
@@ -107,8 +108,7 @@ LOSSES = {
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("rows", "dim"), [(2, 3), (130, 33)])
-def test_losses_of_a_batch(cuda, emulation, loss, dtype, rows, dim, exact):
-    emulation.set_seed(rows)
+def test_losses_of_a_batch(cuda, loss, dtype, rows, dim, exact):
     student, teacher = pair(rows, dim, dtype, unit=True)
     value, gradient = cuda.batch_loss(loss, student, teacher, 0.05, exact)
     expected, slopes = LOSSES[loss](exactly(student), exactly(teacher), 0.05)
@@ -118,7 +118,7 @@ def test_losses_of_a_batch(cuda, emulation, loss, dtype, rows, dim, exact):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_more_texts_than_a_chunk(cuda, loss, monkeypatch):
+def test_more_texts_than_a_chunk(cuda, loss):
     """1,024 columns are multiplied at once: the last of these is one of them."""
     student, teacher = pair(1025, 4, unit=True)
     value, gradient = cuda.batch_loss(loss, student, teacher, 0.5, True)
@@ -139,12 +139,12 @@ def test_a_text_alone_and_one_far_nearer_than_all_others(cuda):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_order_of_threads_changes_no_bit(cuda, emulation, seed):
+def test_the_order_of_threads_changes_no_bit(cuda, order_threads, seed):
     student, teacher = pair(70, 20, unit=True)
     queries, documents = vectors(5, 24), vectors(300, 24)
     made = []
     for order in (99, seed):
-        emulation.set_seed(order)
+        order_threads(order)
         made.append(
             [
                 *cuda.batch_loss("listwise_kl", student, teacher, 0.05, False),
@@ -158,16 +158,19 @@ def test_the_order_of_threads_changes_no_bit(cuda, emulation, seed):
 
 
 @pytest.mark.parametrize(("queries", "documents", "dim", "k"), [(1, 1, 1, 1), (3, 200, 33, 5), (20, 700, 8, 40)])
-def test_search_of_float32(cuda, emulation, queries, documents, dim, k):
-    emulation.set_seed(k)
+def test_search_of_float32(cuda, queries, documents, dim, k):
     asked, held = vectors(queries, dim), vectors(documents, dim, seed=3)
     held[documents // 2] = held[0]  # equal scores come in row order
-    expected, wanted = reference.search_topk(asked.numpy(), held.numpy(), k)
+    expected, wanted = reference.search_topk(asked.numpy(force=True), held.numpy(force=True), k)
     scores, rows = cuda.search_topk(asked, held, k, parts=3)
-    np.testing.assert_array_equal(rows.numpy(), wanted)
-    np.testing.assert_array_equal(scores.numpy(), expected.astype(np.float32))
+    np.testing.assert_array_equal(rows.numpy(force=True), wanted)
+    np.testing.assert_array_equal(scores.numpy(force=True), expected.astype(np.float32))
     scores, rows = cuda.search_topk(asked, held, k, exact=False, parts=1)
-    np.testing.assert_allclose(scores.numpy(), expected, atol=reference.rounding_bound(asked.numpy(), held.numpy()))
+    np.testing.assert_allclose(
+        scores.numpy(force=True),
+        expected,
+        atol=reference.rounding_bound(asked.numpy(force=True), held.numpy(force=True)),
+    )
 
 
 @pytest.mark.parametrize("matrix_unit", [True, False])
@@ -180,15 +183,15 @@ def test_search_of_codes_is_the_cpus(cuda, dtype, queries, dim, matrix_unit):
     asked, held = vectors(queries, dim), vectors(333, dim, seed=3)
     codes = cuda.pack_documents(held, dtype)
     scores, rows = cuda.search_topk(asked, codes, 7, matrix_unit=matrix_unit, parts=2)
-    expected = ops.search_topk(asked.numpy(), ops.pack_documents(held.numpy(), dtype), 7)
+    expected = ops.search_topk(asked.numpy(force=True), ops.pack_documents(held.numpy(force=True), dtype), 7)
     if dtype in ("int8", "binary"):
-        np.testing.assert_array_equal(scores.numpy(), expected.scores)
-        np.testing.assert_array_equal(rows.numpy(), expected.rows)
+        np.testing.assert_array_equal(scores.numpy(force=True), expected.scores)
+        np.testing.assert_array_equal(rows.numpy(force=True), expected.rows)
     else:
         np.testing.assert_allclose(
-            scores.numpy(), expected.scores, atol=dim * 2e-2 * {"bfloat16": 1, "float16": 0.1}[dtype]
+            scores.numpy(force=True), expected.scores, atol=dim * 2e-2 * {"bfloat16": 1, "float16": 0.1}[dtype]
         )
-        assert (rows.numpy() == expected.rows).mean() > 0.9
+        assert (rows.numpy(force=True) == expected.rows).mean() > 0.9
         rounded = held.to(getattr(torch, dtype)).double()
         own = (asked.to(getattr(torch, dtype)).double()[:, None] * rounded[rows]).sum(2)
         torch.testing.assert_close(scores.double(), own, rtol=1e-5, atol=1e-5)
@@ -201,9 +204,11 @@ def test_calibrated_int8(cuda):
     scales = np.linspace(0.01, 0.03, 33).astype(np.float32)
     codes = cuda.pack_documents(held, "int8", torch.tensor(scales))
     scores, rows = cuda.search_topk(asked, codes, 9, parts=1)
-    expected = ops.search_topk(asked.numpy(), ops.pack_documents(held.numpy(), "int8", scales=scales), 9)
-    np.testing.assert_array_equal(rows.numpy(), expected.rows)
-    np.testing.assert_allclose(scores.numpy(), expected.scores, rtol=1e-6)
+    expected = ops.search_topk(
+        asked.numpy(force=True), ops.pack_documents(held.numpy(force=True), "int8", scales=scales), 9
+    )
+    np.testing.assert_array_equal(rows.numpy(force=True), expected.rows)
+    np.testing.assert_allclose(scores.numpy(force=True), expected.scores, rtol=1e-6)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -211,11 +216,11 @@ def test_filters_leave_places_open(cuda, own):
     asked, held = vectors(4, 9), vectors(150, 9, seed=3)
     random = np.random.default_rng(0)
     allowed = random.random((4, 150) if own else 150) < 0.04
-    expected, wanted = reference.search_topk(asked.numpy(), held.numpy(), 12, allowed)
+    expected, wanted = reference.search_topk(asked.numpy(force=True), held.numpy(force=True), 12, allowed)
     scores, rows = cuda.search_topk(asked, held, 12, allowed=torch.tensor(allowed), parts=2)
     width = wanted.shape[1]
-    np.testing.assert_array_equal(rows[:, :width].numpy(), wanted)
-    np.testing.assert_array_equal(scores[:, :width].numpy(), expected.astype(np.float32))
+    np.testing.assert_array_equal(rows[:, :width].numpy(force=True), wanted)
+    np.testing.assert_array_equal(scores[:, :width].numpy(force=True), expected.astype(np.float32))
     assert (rows[:, width:] == -1).all()
     assert (scores[:, width:] == -torch.inf).all()
 

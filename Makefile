@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.leafkit-setup
 
-.PHONY: help setup demo test test-slow asan ubsan tsan lint types layers format clean
+.PHONY: help setup demo test test-slow cuda asan ubsan tsan lint types layers format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(shell find csrc -type f 2>/d
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 setup"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=77' 'pybind11>=3.0'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-compile --no-build-isolation -e '.[demo,eval,datasets,http,dev]'
+	LEAFKIT_CUDA=$${LEAFKIT_CUDA:-0} $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-compile --no-build-isolation -e '.[demo,eval,datasets,http,dev]'
 	@touch $@
 	@echo "setup: done"
 
@@ -28,6 +28,9 @@ test: setup  ## everything quick
 
 test-slow: setup  ## the rest
 	$(BIN)/python -m pytest -m "slow and not gpu" -q
+
+cuda: setup  ## compile the CUDA module with nvcc, and hold its kernels' registers against a table
+	.ci/cuda
 
 asan: setup  ## the tests of the operations under the address sanitizer
 	.ci/sanitize address
@@ -41,7 +44,7 @@ tsan: setup  ## those with threads under the thread sanitizer
 lint: setup  ## ruff and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find csrc benchmarks -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
 
 types: setup  ## mypy, strict
 	$(BIN)/mypy
@@ -52,7 +55,7 @@ layers: setup  ## import-linter
 format: setup  ## rewrite sources in the house's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc benchmarks -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+	find csrc benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format -i
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build dist *.egg-info leafkit/*.so demo

@@ -5,8 +5,8 @@ namespace leafkit::cuda {
 namespace {
 
 bool whole_words(const Alignment& of, const void* gradient, int bytes) {
-  const auto at = reinterpret_cast<std::uintptr_t>(of.student.data) | reinterpret_cast<std::uintptr_t>(of.teacher.data) |
-                  reinterpret_cast<std::uintptr_t>(gradient);
+  const auto at = reinterpret_cast<std::uintptr_t>(of.student.data) |
+                  reinterpret_cast<std::uintptr_t>(of.teacher.data) | reinterpret_cast<std::uintptr_t>(gradient);
   return (at | static_cast<std::uintptr_t>(of.student.dim * bytes)) % 16 == 0;
 }
 

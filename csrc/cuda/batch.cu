@@ -1,7 +1,6 @@
-#include "cuda/batch.cuh"
-
 #include <algorithm>
 
+#include "cuda/batch.cuh"
 #include "cuda/sums.cuh"
 
 namespace leafkit::cuda {
@@ -64,7 +63,9 @@ struct Plan {
   }
 };
 
-unsigned row_blocks(std::int64_t rows) { return static_cast<unsigned>((rows + kRowThreads / 32 - 1) / (kRowThreads / 32)); }
+unsigned row_blocks(std::int64_t rows) {
+  return static_cast<unsigned>((rows + kRowThreads / 32 - 1) / (kRowThreads / 32));
+}
 unsigned thread_blocks(std::int64_t count) { return static_cast<unsigned>((count + kRowThreads - 1) / kRowThreads); }
 
 template <class Tile, class W>
@@ -78,8 +79,8 @@ void multiply(const W* x, std::int64_t x_rows, std::int64_t x_stride, const W* y
   };
   const dim3 grid(static_cast<unsigned>((x_rows + Tile::kRows - 1) / Tile::kRows),
                   static_cast<unsigned>((y_rows + kTileColumns - 1) / kTileColumns));
-  launch(&product<Tile>, grid, kTileThreads, Tile::kShared, stream, side(x, x_rows, x_stride), side(y, y_rows, y_stride),
-         scale, add, out, out_stride);
+  launch(&product<Tile>, grid, kTileThreads, Tile::kShared, stream, side(x, x_rows, x_stride),
+         side(y, y_rows, y_stride), scale, add, out, out_stride);
 }
 
 template <class T, class W, class Tile>
@@ -119,8 +120,8 @@ void queue(const Batch& of, float* value, void* gradient, void* memory, Stream s
     each_chunk([&](std::int64_t first, std::int64_t count) {
       score(first, count);
       for (int side = 0; side < (kl ? 2 : 1); ++side)
-        launch(&observe, by_row, kRowThreads, 0, stream, plan.scores[side], chunk, rows, first,
-               static_cast<int>(count), plan.softmax[side]);
+        launch(&observe, by_row, kRowThreads, 0, stream, plan.scores[side], chunk, rows, first, static_cast<int>(count),
+               plan.softmax[side]);
     });
     if (kl) {
       for (int side = 0; side < 2; ++side)

@@ -15,8 +15,8 @@ __device__ __forceinline__ std::int64_t row_of_warp() {
 
 // out = scale x y', or is added to.
 template <class Tile>
-__global__ void __launch_bounds__(kTileThreads, Tile::kBlocks) product(Side x, Side y, float scale, bool add, float* out,
-                                                        std::int64_t stride) {
+__global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
+    product(Side x, Side y, float scale, bool add, float* out, std::int64_t stride) {
   Tile tile;
   const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * Tile::kRows;
   const std::int64_t column0 = static_cast<std::int64_t>(blockIdx.y) * kTileColumns;
@@ -30,9 +30,9 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks) product(Side x, S
 
 // Values of T as words of W, rows `to_stride` values apart, from column `at` on; minus those of `less` where there are.
 template <class T, class W>
-__global__ void __launch_bounds__(kRowThreads) convert(const T* from, const T* less, std::int64_t rows,
-                                                       std::int64_t dim, W* to, std::int64_t to_stride,
-                                                       std::int64_t at) {
+__global__ void __launch_bounds__(kRowThreads)
+    convert(const T* from, const T* less, std::int64_t rows, std::int64_t dim, W* to, std::int64_t to_stride,
+            std::int64_t at) {
   const std::int64_t row = row_of_warp();
   if (row >= rows) return;
   for (std::int64_t i = lane_index(); i < dim; i += 32) {
@@ -50,11 +50,12 @@ __global__ void __launch_bounds__(kRowThreads) clear(W* words, std::int64_t coun
 
 // Rows first to first + count, turned: (dim, count), rows of it `to_stride` values apart. 32 x 32 values a block.
 template <class W>
-__global__ void __launch_bounds__(kRowThreads) turn(const W* from, std::int64_t from_stride, std::int64_t first,
-                                                    std::int64_t count, std::int64_t dim, W* to,
-                                                    std::int64_t to_stride) {
+__global__ void __launch_bounds__(kRowThreads)
+    turn(const W* from, std::int64_t from_stride, std::int64_t first, std::int64_t count, std::int64_t dim, W* to,
+         std::int64_t to_stride) {
   W* square = static_cast<W*>(shared_memory());  // 32 rows of 33
-  const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * 32, column0 = static_cast<std::int64_t>(blockIdx.y) * 32;
+  const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * 32,
+                     column0 = static_cast<std::int64_t>(blockIdx.y) * 32;
   for (int row = warp_index(); row < 32; row += kRowThreads / 32)
     if (row0 + row < count && column0 + lane_index() < dim)
       square[row * 33 + lane_index()] = from[(first + row0 + row) * from_stride + column0 + lane_index()];
@@ -65,8 +66,8 @@ __global__ void __launch_bounds__(kRowThreads) turn(const W* from, std::int64_t 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kRowThreads) own_scores(const T* student, const T* teacher, std::int64_t rows,
-                                                          std::int64_t dim, float scale, float* own) {
+__global__ void __launch_bounds__(kRowThreads)
+    own_scores(const T* student, const T* teacher, std::int64_t rows, std::int64_t dim, float scale, float* own) {
   const std::int64_t row = row_of_warp();
   if (row >= rows) return;
   float sum = 0;
@@ -82,9 +83,9 @@ struct Softmax {
 };
 
 // A chunk's scores, of columns first to first + count, into the sums of their rows; a row's own column stays out.
-static __global__ void __launch_bounds__(kRowThreads) observe(const float* scores, std::int64_t stride,
-                                                              std::int64_t rows, std::int64_t first, int count,
-                                                              Softmax softmax) {
+static __global__ void __launch_bounds__(kRowThreads)
+    observe(const float* scores, std::int64_t stride, std::int64_t rows, std::int64_t first, int count,
+            Softmax softmax) {
   const std::int64_t row = row_of_warp();
   if (row >= rows) return;
   const float* of = scores + row * stride;
@@ -105,8 +106,8 @@ static __global__ void __launch_bounds__(kRowThreads) observe(const float* score
 
 // InfoNCE of every row from the sums of the others. With nearly all the weight on a row's own document its slope is
 // -1 / (1 + e^-x), x the log of the others' part over its own, and not a difference of two numbers near 1.
-static __global__ void __launch_bounds__(kRowThreads) contrast(std::int64_t rows, const float* own, Softmax others,
-                                                               float* log_sum, float* own_slope, double* values) {
+static __global__ void __launch_bounds__(kRowThreads)
+    contrast(std::int64_t rows, const float* own, Softmax others, float* log_sum, float* own_slope, double* values) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
   if (row >= rows) return;
   const double there = static_cast<double>(others.top[row]) + log(static_cast<double>(others.sum[row]));
@@ -118,14 +119,14 @@ static __global__ void __launch_bounds__(kRowThreads) contrast(std::int64_t rows
 }
 
 template <class W>
-__global__ void __launch_bounds__(kRowThreads) weigh(const float* scores, std::int64_t stride, std::int64_t rows,
-                                                     std::int64_t first, int count, const float* log_sum,
-                                                     const float* own_slope, W* out) {
+__global__ void __launch_bounds__(kRowThreads)
+    weigh(const float* scores, std::int64_t stride, std::int64_t rows, std::int64_t first, int count,
+          const float* log_sum, const float* own_slope, W* out) {
   const std::int64_t row = row_of_warp();
   if (row >= rows) return;
   for (int column = lane_index(); column < count; column += 32)
-    out[row * stride + column] = from_float<W>(
-        first + column == row ? own_slope[row] : expf(scores[row * stride + column] - log_sum[row]));
+    out[row * stride + column] =
+        from_float<W>(first + column == row ? own_slope[row] : expf(scores[row * stride + column] - log_sum[row]));
 }
 
 static __global__ void __launch_bounds__(kRowThreads) log_sums(std::int64_t rows, Softmax softmax, float* out) {
@@ -135,10 +136,9 @@ static __global__ void __launch_bounds__(kRowThreads) log_sums(std::int64_t rows
 
 // The divergence of a chunk, added to its rows', and its slope in every score: that of row and column together.
 template <class W>
-__global__ void __launch_bounds__(kRowThreads) differ(const float* student, const float* teacher, std::int64_t stride,
-                                                      std::int64_t rows, std::int64_t first, int count,
-                                                      const float* student_sums, const float* teacher_sums, W* out,
-                                                      double* values) {
+__global__ void __launch_bounds__(kRowThreads)
+    differ(const float* student, const float* teacher, std::int64_t stride, std::int64_t rows, std::int64_t first,
+           int count, const float* student_sums, const float* teacher_sums, W* out, double* values) {
   const std::int64_t row = row_of_warp();
   if (row >= rows) return;
   double value = 0;

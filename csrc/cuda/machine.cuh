@@ -38,7 +38,8 @@ __device__ __forceinline__ void* shared_memory() {
 
 inline void require(cudaError_t state, const char* what) {
   if (state != cudaSuccess)
-    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(state) + " (" + cudaGetErrorName(state) + ")");
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(state) + " (" + cudaGetErrorName(state) +
+                             ")");
 }
 
 // Queues the kernel on the stream; nothing waits.
@@ -50,7 +51,7 @@ void launch(void (*kernel)(Arguments...), dim3 grid, dim3 block, std::size_t sha
     require(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared_bytes)),
             ("a kernel asks for " + std::to_string(shared_bytes) + " bytes of shared memory").c_str());
-  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(static_cast<Arguments>(given)...);
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)> > >(static_cast<Arguments>(given)...);
   require(cudaGetLastError(), "a kernel could not be launched");
 }
 

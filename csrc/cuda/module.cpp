@@ -33,8 +33,16 @@ Alignment alignment_of(Address student, Address teacher, std::int64_t rows, std:
   if (widths.empty() || widths.size() > kMostPrefixes || widths.size() != shares.size())
     throw std::invalid_argument(std::to_string(widths.size()) + " prefixes and " + std::to_string(shares.size()) +
                                 " shares, expected 1 to " + std::to_string(kMostPrefixes) + " of each");
-  Alignment of{matrix(student, rows, dim), matrix(teacher, rows, dim), type,         metric,
-               static_cast<int>(widths.size()), {},  {}, at<const float>(weights), unit_prefixes, delta};
+  Alignment of{matrix(student, rows, dim),
+               matrix(teacher, rows, dim),
+               type,
+               metric,
+               static_cast<int>(widths.size()),
+               {},
+               {},
+               at<const float>(weights),
+               unit_prefixes,
+               delta};
   std::copy(widths.begin(), widths.end(), of.widths);
   std::copy(shares.begin(), shares.end(), of.shares);
   return of;
@@ -54,7 +62,8 @@ py::dict state() {
   for (int device = 0; no_devices == cudaSuccess && device < count; ++device) {
     cudaDeviceProp of{};
     if (cudaGetDeviceProperties(&of, device) == cudaSuccess)
-      devices.append(py::make_tuple(std::string(of.name), of.major, of.minor, static_cast<std::uint64_t>(of.totalGlobalMem)));
+      devices.append(
+          py::make_tuple(std::string(of.name), of.major, of.minor, static_cast<std::uint64_t>(of.totalGlobalMem)));
   }
   out["driver"] = no_driver == cudaSuccess ? driver : 0;
   out["runtime"] = runtime;
@@ -89,10 +98,10 @@ void bind(py::module_& m) {
   m.def(
       "alignment_loss",
       [](Address student, Address teacher, std::int64_t rows, std::int64_t dim, Type type, Metric metric,
-         const std::vector<std::int64_t>& widths, const std::vector<float>& shares, Address weights,
-         bool unit_prefixes, float delta, Address value, Address gradient, Address memory, Address stream) {
-        const Alignment of = alignment_of(student, teacher, rows, dim, type, metric, widths, shares, weights,
-                                          unit_prefixes, delta);
+         const std::vector<std::int64_t>& widths, const std::vector<float>& shares, Address weights, bool unit_prefixes,
+         float delta, Address value, Address gradient, Address memory, Address stream) {
+        const Alignment of =
+            alignment_of(student, teacher, rows, dim, type, metric, widths, shares, weights, unit_prefixes, delta);
         const py::gil_scoped_release release;
         alignment_loss(of, at<float>(value), at<void>(gradient), at<void>(memory), at<void>(stream));
       },
@@ -117,8 +126,10 @@ void bind(py::module_& m) {
       py::arg("of"), py::arg("value"), py::arg("gradient"), py::arg("memory"), py::arg("stream"));
 
   py::class_<Packed>(m, "Packed", py::module_local())
-      .def(py::init([](Address codes, std::int64_t count, std::int64_t dim, std::int64_t stride, Address scales,
-                       Type type) { return Packed{at<const void>(codes), count, dim, stride, at<const float>(scales), type}; }),
+      .def(py::init(
+               [](Address codes, std::int64_t count, std::int64_t dim, std::int64_t stride, Address scales, Type type) {
+                 return Packed{at<const void>(codes), count, dim, stride, at<const float>(scales), type};
+               }),
            py::arg("codes"), py::arg("count"), py::arg("dim"), py::arg("stride"), py::arg("scales"), py::arg("type"));
   m.def("packed_stride", &packed_stride, py::arg("type"), py::arg("dim"));
   m.def(
@@ -135,8 +146,14 @@ void bind(py::module_& m) {
   py::class_<Search>(m, "Search", py::module_local())
       .def(py::init([](const Packed& queries, const Packed& documents, std::int64_t k, Address allowed,
                        std::int64_t allowed_stride, Address exact_queries, bool matrix_unit, int parts) {
-             return Search{queries, documents, k, at<const std::uint32_t>(allowed), allowed_stride,
-                           at<const float>(exact_queries), matrix_unit, parts};
+             return Search{queries,
+                           documents,
+                           k,
+                           at<const std::uint32_t>(allowed),
+                           allowed_stride,
+                           at<const float>(exact_queries),
+                           matrix_unit,
+                           parts};
            }),
            py::arg("queries"), py::arg("documents"), py::arg("k"), py::arg("allowed"), py::arg("allowed_stride"),
            py::arg("exact_queries"), py::arg("matrix_unit"), py::arg("parts"));

@@ -1,7 +1,7 @@
-#include "cuda/search.cuh"
-
 #include <algorithm>
 #include <stdexcept>
+
+#include "cuda/search.cuh"
 
 namespace leafkit::cuda {
 namespace {
@@ -63,7 +63,8 @@ void queue_plain(const Search& of, const Scan& scan_of, Stream stream) {
 
 void queue(const Search& of, const Scan& scan_of, Stream stream) {
   switch (of.documents.type) {
-    case Type::float32: return queue_plain<PlainFloat32>(of, scan_of, stream);
+    case Type::float32:
+      return queue_plain<PlainFloat32>(of, scan_of, stream);
     case Type::bfloat16:
       if (in_unit(of)) return queue<UnitTile<UnitBFloat16>, false>(of, scan_of, stream);
       return queue_plain<PlainHalf<BFloat16>>(of, scan_of, stream);
@@ -73,7 +74,8 @@ void queue(const Search& of, const Scan& scan_of, Stream stream) {
     case Type::int8:
       if (in_unit(of)) return queue<UnitTile<UnitInt8>, false>(of, scan_of, stream);
       return queue_plain<PlainInt8>(of, scan_of, stream);
-    case Type::binary: return queue_plain<PlainBinary, true>(of, scan_of, stream);
+    case Type::binary:
+      return queue_plain<PlainBinary, true>(of, scan_of, stream);
   }
 }
 

@@ -85,8 +85,8 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks) scan(Scan of) {
 }
 
 // The best k of all parts, a block a query. `length` is a power of two from 2 k up.
-static __global__ void __launch_bounds__(kTileThreads) merge(const Key* best, int parts, int k, int length, int wanted,
-                                                             float* scores, std::int64_t* rows, Key* keys) {
+static __global__ void __launch_bounds__(kTileThreads)
+    merge(const Key* best, int parts, int k, int length, int wanted, float* scores, std::int64_t* rows, Key* keys) {
   Key* sorted = static_cast<Key*>(shared_memory());
   const std::int64_t query = blockIdx.x, count = static_cast<std::int64_t>(parts) * k;
   const Key* of = best + query * count;
@@ -108,9 +108,9 @@ static __global__ void __launch_bounds__(kTileThreads) merge(const Key* best, in
 }
 
 // Scores the keys' rows again in float64, where products of float32 are exact, and ranks by that. A block a query.
-static __global__ void __launch_bounds__(kTileThreads) rescore(const Key* keys, int count, int length, int wanted,
-                                                               const float* queries, const float* documents,
-                                                               std::int64_t dim, float* scores, std::int64_t* rows) {
+static __global__ void __launch_bounds__(kTileThreads)
+    rescore(const Key* keys, int count, int length, int wanted, const float* queries, const float* documents,
+            std::int64_t dim, float* scores, std::int64_t* rows) {
   WideKey* sorted = static_cast<WideKey*>(shared_memory());
   const std::int64_t query = blockIdx.x;
   for (int i = warp_index(); i < length; i += kTileThreads / 32) {

@@ -16,9 +16,7 @@ __device__ __forceinline__ Key key_of(float score, std::uint32_t row) {
   if (score == 0.0f) order = 0x80000000u;  // both zeros are one
   return (static_cast<Key>(order) << 32) | (0xffffffffu - row);
 }
-__device__ __forceinline__ std::uint32_t row_of_key(Key key) {
-  return 0xffffffffu - static_cast<std::uint32_t>(key);
-}
+__device__ __forceinline__ std::uint32_t row_of_key(Key key) { return 0xffffffffu - static_cast<std::uint32_t>(key); }
 __device__ __forceinline__ float score_of_key(Key key) {
   const auto order = static_cast<std::uint32_t>(key >> 32);
   if (order == 1) return __uint_as_float(0x7fc00000u);

@@ -8,7 +8,8 @@ namespace leafkit::cuda {
 constexpr int kSumThreads = 1024;
 
 // The sum of some doubles over a count, in one order whatever the count.
-static __global__ void __launch_bounds__(kSumThreads) mean_of(const double* values, std::int64_t count, double scale, float* out) {
+static __global__ void __launch_bounds__(kSumThreads)
+    mean_of(const double* values, std::int64_t count, double scale, float* out) {
   double* sums = static_cast<double*>(shared_memory());
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += values[i];

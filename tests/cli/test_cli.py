@@ -25,8 +25,8 @@ def leafkit(*arguments, code=0):
     return done.stdout, done.stderr
 
 
-COMMANDS = [[], ["info"], ["selftest"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"], ["search"],
-            ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["eval", "compare"],
+COMMANDS = [[], ["info"], ["selftest"], ["embed"], ["import"], ["distill"], ["runs"], ["index"], ["index", "create"],
+            ["search"], ["export"], ["eval"], ["eval", "retrieval"], ["eval", "mteb"], ["eval", "compare"],
             ["eval", "card"], ["demo"]]  # fmt: skip
 
 

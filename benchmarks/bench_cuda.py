@@ -151,7 +151,7 @@ def searches(queries: int, documents: int, bandwidth: float, peak: float) -> lis
                 row(
                     f"search, {precision}, {queries} before {documents:,} x 768",
                     other,
-                    "faiss-gpu-cu12" if other == "faiss" else "torch",
+                    "faiss-gpu" if other == "faiss" else "torch",
                     queries / seconds[other],
                     queries / seconds["ours"],
                     "queries/s",

@@ -21,7 +21,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, 
     native, cuda = describe(), describe_cuda()
     packages = {
         name: _version(name)
-        for name in ("torch", "sentence-transformers", "numpy", "faiss-cpu", "faiss-gpu-cu12", "mteb", "beir")
+        for name in ("torch", "sentence-transformers", "numpy", "faiss-cpu", "faiss-gpu", "mteb", "beir")
     }
     value = {
         "version": __version__,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leafkit.errors import InputError
+from leafkit.index.approximate import GpuIndex
 from leafkit.index.index import Index
 from leafkit.students import open_encoder
 from leafkit.teachers import Teacher, checked_rows, checked_texts
@@ -27,13 +28,13 @@ class Retriever:
 
     Args:
         encoder: leaf or teacher of the index's space.
-        index: what to search.
+        index: what to search, exactly, or approximately on a GPU.
 
     Raises:
         SpaceMismatch: the encoder is of another space than the index.
     """
 
-    def __init__(self, encoder: Teacher, index: Index) -> None:
+    def __init__(self, encoder: Teacher, index: Index | GpuIndex) -> None:
         index.space.require_compatible(encoder.space, ours="the index", theirs="the encoder")
         self.encoder, self.index = encoder, index
 
@@ -66,6 +67,7 @@ class Retriever:
             [
                 Hit(place, float(score), self.index.ids[row], self.index.text(int(row)))
                 for place, (score, row) in enumerate(zip(scores, rows, strict=True), 1)
+                if row >= 0
             ]
             for scores, rows in zip(found.scores, found.rows, strict=True)
         ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def sdist(tmp_path_factory):
 def _installed(sdist, target, **environment):
     """Install into a folder and ask the package about itself."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environment}
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "LEAFKIT_CUDA": "0", **environment}
     subprocess.run([*command, "--target", target, sdist], check=True, env=environment, capture_output=True)
     said = subprocess.run(
         [sys.executable, "-c", SAY],
@@ -68,13 +69,54 @@ def test_the_sdist_holds_what_a_build_and_the_tests_need_and_no_binaries(sdist):
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
-def test_with_a_compiler_the_sdist_installs_the_native_module(sdist, tmp_path):
-    said = _installed(sdist, tmp_path)
+def test_with_a_compiler_and_a_broken_cuda_toolkit_the_sdist_installs_the_native_module(sdist, tmp_path):
+    said = _installed(sdist, tmp_path, LEAFKIT_CUDA="auto", PATH=f"{_broken_nvcc(tmp_path)}:{os.environ['PATH']}")
+    assert [path.name.partition(".")[0] for path in (tmp_path / "leafkit").glob("*.so")] == ["_C"]
     assert said["from"].startswith(str(tmp_path))
     assert said["backend"] == "native"
     assert said["rows"] == [0, 1, 2]
     assert all(said["typed"])
     assert said["stub"]
+
+
+def _broken_nvcc(folder):
+    nvcc = folder / "toolkit" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho 'nvcc: no licence to compile' >&2; exit 3\n")
+    nvcc.chmod(0o755)
+    return nvcc.parent
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
+@pytest.mark.parametrize(
+    ("wish", "toolkit", "said"),
+    [
+        ("1", "broken", "LEAFKIT_CUDA=1: nvcc .* could not compile"),
+        ("1", "none", "LEAFKIT_CUDA=1: no nvcc in PATH, in CUDA_HOME/bin, or of pip install 'leafkit\\[cuda-build\\]'"),
+        ("yes", "none", "LEAFKIT_CUDA=yes: expected 0, 1 or auto"),
+        ("1", "old", "LEAFKIT_CUDA_ARCHS=70;80: expected compute capabilities from 80"),
+    ],
+)
+def test_cuda_that_is_asked_for_and_cannot_be_built_is_an_error(tmp_path, wish, toolkit, said):
+    tree = tmp_path / "tree"
+    for part in ("csrc", "leafkit", "eval"):
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / part, tree)
+    places = [place for place in os.environ["PATH"].split(":") if not (Path(place) / "nvcc").exists()]
+    if toolkit != "none":
+        places.insert(0, str(_broken_nvcc(tmp_path)))
+    environment = {**os.environ, "PATH": ":".join(places), "LEAFKIT_CUDA": wish}
+    environment.pop("CUDA_HOME", None)
+    if toolkit == "old":
+        environment["LEAFKIT_CUDA_ARCHS"] = "70;80"
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--build-lib", tmp_path / "out", "--build-temp", tmp_path / "temp"],
+        cwd=tree, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert re.search(said, done.stderr), done.stderr[-2000:]
+    assert not list((tmp_path / "out").rglob("*.so"))
 
 
 def test_without_a_compiler_the_sdist_installs_and_numpy_answers(sdist, tmp_path):

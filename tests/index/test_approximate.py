@@ -75,7 +75,7 @@ def test_lists_and_probes_that_cannot_be_meant(index, on_cpu):
     ("installed", "error", "told"),
     [
         ({"faiss-cpu"}, UsageError, "faiss-cpu is installed in faiss-gpu's place"),
-        ({"faiss-cpu", "faiss-gpu"}, UsageError, "installed beside faiss-gpu.*pip uninstall faiss-cpu faiss-gpu; pip install"),
+        ({"faiss-cpu", "faiss-gpu"}, UsageError, "beside faiss-gpu.*pip uninstall faiss-cpu faiss-gpu; pip install"),
         (set(), MissingExtra, r"pip install 'leafkit\[faiss-gpu\]'"),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.autograd.function import once_differentiable
 
-from leafkit.errors import ShapeMismatch
+from leafkit.errors import DeviceError, ShapeMismatch
 from leafkit.ops import batch_losses, cuda, losses, search
 
 
@@ -69,7 +69,7 @@ class _Fused(torch.autograd.Function):
 def _loss(name: str, student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -> torch.Tensor:
     """The loss by its op where torch traces, or has another device or kind of tensor; else straight."""
     if student.device != teacher.device:
-        raise ValueError(f"student is on {student.device}, teacher is on {teacher.device}: move them to one device")
+        raise DeviceError(f"student is on {student.device}, teacher is on {teacher.device}: move them to one device")
     if student.device.type == "cpu":  # halves come from autocast, as a rule
         student, teacher = (side.float() if side.dtype in _HALVES else side for side in (student, teacher))
     plain = type(student) in (torch.Tensor, torch.nn.Parameter) and type(teacher) is torch.Tensor

@@ -4,7 +4,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
 from leafkit import ops
-from leafkit.errors import ShapeMismatch
+from leafkit.errors import DeviceError, ShapeMismatch
 from leafkit.ops import torch as torch_ops  # after the skip
 
 METRICS = ["squared_l2", "l2", "cosine", "huber"]
@@ -125,7 +125,7 @@ def test_halves_are_compared_as_float32_and_misfits_are_refused():
     torch.testing.assert_close(half.grad, single.grad.bfloat16())
     with pytest.raises(TypeError, match="float64"):
         torch_ops.contrastive_loss(student.double(), teacher)
-    with pytest.raises(ValueError, match="student is on cpu, teacher is on meta"):
+    with pytest.raises(DeviceError, match="student is on cpu, teacher is on meta"):
         torch_ops.relational_loss(student, teacher.to("meta"))
     with pytest.raises(ShapeMismatch, match=r"margins have shape \(5, 1\), expected \(5,\)"):
         torch_ops.margin_mse_loss(student, teacher, teacher, torch.zeros(5, 1))

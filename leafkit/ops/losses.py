@@ -16,6 +16,7 @@ from leafkit.ops.arrays import as_matrix, to_numpy
 from leafkit.ops.backend import backend, threads
 
 Metric = Literal["squared_l2", "l2", "cosine", "huber"]
+ROWS_A_PART = 64  # of a thread's work
 MOST = float(np.finfo(np.float32).max)
 Found = tuple[float, NDArray[np.float32]]
 
@@ -85,7 +86,8 @@ def unchecked_alignment_loss(
     of_rows = None if weights is None else np.ascontiguousarray(_numbers(weights, "weights"), np.float64)
     if of_rows is not None:
         _require_weights(of_rows, len(s), "weights")
-    return backend().alignment_loss(s, t, metric, widths, parts, of_rows, unit_prefixes, delta, threads())
+    share = threads() if len(s) > ROWS_A_PART else 1
+    return backend().alignment_loss(s, t, metric, widths, parts, of_rows, unit_prefixes, delta, share)
 
 
 def checked_prefixes(

@@ -70,10 +70,11 @@ def _loss(name: str, student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -
     """The loss by its op where torch traces, or has another device or kind of tensor; else straight."""
     if student.device != teacher.device:
         raise DeviceError(f"student is on {student.device}, teacher is on {teacher.device}: move them to one device")
-    if student.device.type == "cpu":  # halves come from autocast, as a rule
+    on_cpu = student.device.type == "cpu"
+    if on_cpu and (student.dtype in _HALVES or teacher.dtype in _HALVES):  # of autocast, as a rule
         student, teacher = (side.float() if side.dtype in _HALVES else side for side in (student, teacher))
     plain = type(student) in (torch.Tensor, torch.nn.Parameter) and type(teacher) is torch.Tensor
-    if plain and student.device.type == teacher.device.type == "cpu" and not torch.compiler.is_compiling():
+    if plain and on_cpu and not torch.compiler.is_compiling():
         fused: Any = _Fused.apply  # untyped
         return cast(torch.Tensor, fused(student, teacher, name, [*rest]))
     return cast(torch.Tensor, getattr(torch.ops.leafkit, name)(student, teacher, *rest)[0])

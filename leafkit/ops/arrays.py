@@ -94,9 +94,18 @@ def is_torch(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def is_on_gpu(value: object) -> bool:
-    """Whether a value is a torch tensor on a CUDA device; never imports torch."""
-    return is_torch(value) and bool(value.is_cuda)  # type: ignore[attr-defined]
+CUDA = 2  # DLPack's number of the device
+
+
+def gpu_tensor(value: Any) -> Any:
+    """Give the torch tensor of an array on a CUDA device, torch's own or another's by DLPack; None for all others."""
+    if is_torch(value):
+        return value if value.is_cuda else None
+    if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__") or value.__dlpack_device__()[0] != CUDA:
+        return None
+    import torch
+
+    return torch.utils.dlpack.from_dlpack(value)
 
 
 def _usable(array: NDArray[Any]) -> bool:

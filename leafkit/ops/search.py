@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.errors import DeviceError, ShapeMismatch
-from leafkit.ops.arrays import FloatRows, as_matrix, as_rows, is_on_gpu, is_torch, to_numpy
+from leafkit.ops.arrays import FloatRows, as_matrix, as_rows, gpu_tensor, is_torch, to_numpy
 from leafkit.ops.backend import backend, holder, threads
 
 DocumentType = Literal["float32", "bfloat16", "float16", "int8", "binary"]
@@ -72,8 +72,8 @@ def pack_documents(documents: Any, dtype: DocumentType = "float32", *, scales: A
     """
     if not isinstance(dtype, str) or dtype not in get_args(DocumentType):
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(get_args(DocumentType))}")
-    if is_on_gpu(documents):
-        return _pack_on_gpu(documents, dtype, scales)
+    if (on_gpu := gpu_tensor(documents)) is not None:
+        return _pack_on_gpu(on_gpu, dtype, scales)
     given = (
         FloatRows(as_matrix(documents, "documents"), None, dtype)
         if dtype == "float32"
@@ -105,8 +105,8 @@ def search_topk(
     """Find the k documents with the largest inner product for every query, over all documents.
 
     Args:
-        queries: float32, (Q, D), row-major: NumPy, torch on the CPU, or DLPack; or torch on a GPU, with documents there
-            (``leafkit.ops.cuda.search_topk`` says what differs).
+        queries: float32, (Q, D), row-major: NumPy, torch on the CPU, or DLPack; or on a GPU, torch's or by DLPack, with
+            documents there; results are torch's (``leafkit.ops.cuda.search_topk`` says what differs).
         documents: float32, (N, D), row-major (a read-only memory map is read in place), or ``PackedDocuments``.
         k: results per query, at least 1.
         exact: float32 documents are ranked by their scores in float64, provably (docs/kernels.md), and the scores
@@ -129,8 +129,8 @@ def search_topk(
 
     The float64 definition is ``tests/reference.py::search_topk``.
     """
-    if is_on_gpu(queries):
-        return _search_on_gpu(queries, documents, k, exact, rescore, allowed)
+    if (on_gpu := gpu_tensor(queries)) is not None:
+        return _search_on_gpu(on_gpu, documents, k, exact, rescore, allowed)
     q = as_matrix(queries, "queries")
     packed = documents if isinstance(documents, PackedDocuments) else None
     if packed:
@@ -194,8 +194,8 @@ def _search_on_gpu(queries: Any, documents: Any, k: int, exact: bool, rescore: A
 
     if rescore is not None:
         raise ValueError("rescore is not there on a GPU: search float32 or bfloat16 documents, or on the CPU")
-    held = documents.codes if isinstance(documents, PackedDocuments) else documents
-    if not isinstance(held, cuda.Codes) and not is_on_gpu(held):
+    held = documents.codes if isinstance(documents, PackedDocuments) else gpu_tensor(documents)
+    if held is None or (isinstance(documents, PackedDocuments) and not isinstance(held, cuda.Codes)):
         raise DeviceError(
             f"queries are on {queries.device}, documents are not: move them to one device, and pack them there"
         )

@@ -137,3 +137,31 @@ def test_the_selftest_finds_right_kernels_right_and_wrong_ones_wrong(emulated, m
     monkeypatch.setattr(emulated, "batch_loss", lambda *of: (plain(*of)[0], 1.05 * plain(*of)[1]))
     wrong = {check.name.split()[0] for check in selftest.check_cuda() if not check.passed}
     assert wrong == {"relational", "listwise_kl", "contrastive"}
+
+
+def test_arrays_of_others_come_by_dlpack_and_a_mixture_is_refused(emulated, monkeypatch):
+    """A CuPy array says that it is on device 2; torch is asked for it."""
+    from leafkit.ops import arrays
+
+    class Array:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+        def __dlpack_device__(self):
+            return arrays.CUDA, 0
+
+    monkeypatch.setattr(torch.utils.dlpack, "from_dlpack", lambda array: array.tensor)
+    torch.manual_seed(0)
+    queries, documents = torch.randn(3, 8), torch.randn(50, 8)
+    found = ops.search_topk(Array(queries), Array(documents), 4)
+    expected = ops.search_topk(queries, documents, 4)
+    assert torch.equal(found.rows, expected.rows)
+    packed = ops.pack_documents(Array(documents), "int8")
+    assert (packed.shape, packed.nbytes) == ((50, 8), 50 * (16 + 4))
+    assert torch.equal(ops.search_topk(Array(queries), packed, 4).rows, ops.search_topk(
+        queries, ops.pack_documents(documents, "int8"), 4).rows)  # fmt: skip
+    for there in (documents, ops.pack_documents(documents, "int8")):
+        with pytest.raises(DeviceError, match="queries are on cpu, documents are not: move them to one device"):
+            ops.search_topk(Array(queries), there, 4)
+    with pytest.raises(ValueError, match="rescore is not there on a GPU"):
+        ops.search_topk(Array(queries), packed, 4, rescore=documents)

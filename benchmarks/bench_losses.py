@@ -28,10 +28,14 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(options.threads)
+    if options.hold:
+        from leafkit.training.student import keep_freed_memory
+
+        keep_freed_memory()
     sizes = [(32, 768), (512, 768)] if options.quick else [(32, 768), (options.batch, 768)]
     rows = []
     for batch, dim in sizes:
-        for case in CASES:
+        for case in [options.only] if options.only else CASES:
             arms = _arms(case, *_vectors(batch, dim))
             truth = _truth(case, *_vectors(batch, dim)) if batch <= 4096 else None
             errors = {name: _error(call(), truth) for name, call in arms.items()}
@@ -57,6 +61,8 @@ def main() -> None:
 
 def _more(parser) -> None:
     parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--hold", action="store_true", help="hold freed memory, for all peers, as leafkit distill does")
+    parser.add_argument("--only", help="one case")
 
 
 def _vectors(batch: int, dim: int):

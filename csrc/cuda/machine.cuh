@@ -51,7 +51,9 @@ void launch(void (*kernel)(Arguments...), dim3 grid, dim3 block, std::size_t sha
     require(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared_bytes)),
             ("a kernel asks for " + std::to_string(shared_bytes) + " bytes of shared memory").c_str());
-  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)> > >(static_cast<Arguments>(given)...);
+  // clang-format off
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(static_cast<Arguments>(given)...);
+  // clang-format on
   require(cudaGetLastError(), "a kernel could not be launched");
 }
 

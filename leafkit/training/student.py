@@ -26,7 +26,7 @@ class TrainedStudent(torch.nn.Module):
 
     def __init__(self, model: SentenceTransformer, tokens: Tokens, recipe: Recipe) -> None:
         super().__init__()
-        _keep_freed_memory()
+        keep_freed_memory()
         self.model, self._tokens = model.eval(), tokens
         wants_bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16(model.device))
         self._in_bfloat16 = wants_bfloat16 and not tokens.static
@@ -60,7 +60,7 @@ def freeze_unused(student: TrainedStudent, ids: Sequence[NDArray[np.int32]]) -> 
         parameter.grad = None
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc hold what a step frees for the next one: fresh pages from the system cost up to a tenth of a step."""
     m_trim_threshold, m_mmap_threshold, at_most = -1, -3, 32 << 20  # of malloc.h; glibc refuses a larger mmap threshold
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

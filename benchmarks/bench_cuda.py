@@ -37,9 +37,9 @@ def main() -> None:
 
 
 def measured_peaks() -> tuple[float, float]:
-    source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
+    source = torch.empty(2**30, dtype=torch.uint8, device=cuda.DEVICE)
     target = torch.empty_like(source)
-    side = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    side = torch.randn(8192, 8192, device=cuda.DEVICE, dtype=torch.bfloat16)
     seconds = medians({"copy": lambda: target.copy_(source), "product": lambda: side @ side})
     return 2 * source.numel() / seconds["copy"], 2 * 8192**3 / seconds["product"]
 
@@ -62,14 +62,14 @@ def medians(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator("cuda").manual_seed(seed)
-    return torch.nn.functional.normalize(torch.randn(*shape, device="cuda", generator=generator), dim=-1)
+    generator = torch.Generator(cuda.DEVICE).manual_seed(seed)
+    return torch.nn.functional.normalize(torch.randn(*shape, device=cuda.DEVICE, generator=generator), dim=-1)
 
 
 def losses(batch: int, bandwidth: float, peak: float) -> list[dict]:
     teacher = unit(batch, 768, seed=0)
     student = torch.nn.functional.normalize(teacher + 0.02 * torch.randn_like(teacher), dim=1)
-    diagonal = torch.eye(batch, dtype=torch.bool, device="cuda")
+    diagonal = torch.eye(batch, dtype=torch.bool, device=cuda.DEVICE)
 
     def eager(name: str, s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         if name == "cosine":
@@ -77,13 +77,13 @@ def losses(batch: int, bandwidth: float, peak: float) -> list[dict]:
         if name == "relational":
             return (s @ s.T - t @ t.T).square().mean()
         if name == "contrastive":
-            return torch.nn.functional.cross_entropy(s @ t.T / TEMPERATURE, torch.arange(len(s), device="cuda"))
+            return torch.nn.functional.cross_entropy(s @ t.T / TEMPERATURE, torch.arange(len(s), device=cuda.DEVICE))
         ours, theirs = ((x @ x.T / TEMPERATURE).masked_fill(diagonal, -1e9).log_softmax(1) for x in (s, t))
         return torch.nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
     def gradient(name: str, s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         leaf = s.detach().requires_grad_()
-        with torch.autocast("cuda", torch.bfloat16, enabled=s.dtype == torch.float32 and name != "cosine"):
+        with torch.autocast(cuda.DEVICE, torch.bfloat16, enabled=s.dtype == torch.float32 and name != "cosine"):
             value = eager(name, leaf, t)
         (made,) = torch.autograd.grad(value, leaf)
         return made

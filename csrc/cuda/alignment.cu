@@ -26,8 +26,7 @@ std::size_t alignment_memory(std::int64_t rows) { return static_cast<std::size_t
 void alignment_loss(const Alignment& of, float* value, void* gradient, void* memory, Stream stream) {
   auto* values = static_cast<double*>(memory);
   if (of.type == Type::float32) return queue<float>(of, value, gradient, values, stream);
-  if (of.type == Type::bfloat16) return queue<BFloat16>(of, value, gradient, values, stream);
-  queue<Float16>(of, value, gradient, values, stream);
+  queue<BFloat16>(of, value, gradient, values, stream);
 }
 
 }  // namespace leafkit::cuda

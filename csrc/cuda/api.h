@@ -21,7 +21,7 @@ struct Matrix {
 };
 
 struct Alignment {
-  Matrix student, teacher;  // float32, bfloat16 or float16, both of one type
+  Matrix student, teacher;  // float32 or bfloat16, both of one type
   Type type;
   Metric metric;
   int count;  // of prefixes
@@ -37,7 +37,7 @@ void alignment_loss(const Alignment& of, float* value, void* gradient, void* mem
 
 enum class BatchLoss { relational, listwise_kl, contrastive };
 struct Batch {
-  Matrix student, teacher;  // float32, bfloat16 or float16, both of one type
+  Matrix student, teacher;  // float32 or bfloat16, both of one type
   Type type;
   BatchLoss loss;
   float temperature;

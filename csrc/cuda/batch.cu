@@ -177,8 +177,7 @@ std::size_t batch_memory(const Batch& of) {
 
 void batch_loss(const Batch& of, float* value, void* gradient, void* memory, Stream stream) {
   if (of.type == Type::float32) return queue<float>(of, value, gradient, memory, stream);
-  if (of.type == Type::bfloat16) return queue<BFloat16>(of, value, gradient, memory, stream);
-  queue<Float16>(of, value, gradient, memory, stream);
+  queue<BFloat16>(of, value, gradient, memory, stream);
 }
 
 }  // namespace leafkit::cuda

@@ -58,7 +58,7 @@ __device__ void sort_keys(K* keys, int count) {
     for (int apart = size / 2; apart > 0; apart /= 2) {
       __syncthreads();
       for (int pair = static_cast<int>(threadIdx.x); pair < count / 2; pair += static_cast<int>(blockDim.x)) {
-        const int low = 2 * pair - pair % apart, high = low + apart;
+        const int low = 2 * pair - (pair & (apart - 1)), high = low + apart;
         const bool falling = (low & size) == 0;
         const K a = keys[low], b = keys[high];
         if (better(b, a) == falling) keys[low] = b, keys[high] = a;

@@ -7,6 +7,7 @@ looked at, and a row of NaN makes a loss NaN. Working memory is torch's. The sam
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,12 +16,15 @@ from typing import Any
 import torch
 
 from leafkit.errors import DeviceError, ShapeMismatch
-from leafkit.ops.backend import LEAST_CAPABILITY, load_cuda
+from leafkit.ops.backend import LEAST_CAPABILITY, describe_cuda, load_cuda
+from leafkit.ops.batch_losses import require_temperature
+from leafkit.ops.search import MOST_CODES
 
 _C, _WHY_NOT = load_cuda()
 DEVICE = "cuda"  # of the tensors; tests put the emulation and the CPU here
+OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-QUERIES_AT_ONCE = 16_384  # so that lists of candidates stay near 100 MB
+QUERIES_AT_ONCE = 16_384  # so that lists of candidates stay near some 100 MB
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,24 @@ class Codes:
         return own + sum(part.nbytes for part in (self.scales, self.dim_scales) if part is not None)
 
 
-def built() -> bool:
-    """Whether the module of kernels is there."""
-    return _C is not None
+def gradient_type(student: torch.Tensor, teacher: torch.Tensor) -> torch.dtype:
+    """The type of a gradient: bfloat16 where both sides are; else float32, as small slopes would be 0 in float16."""
+    return torch.bfloat16 if student.dtype == teacher.dtype == torch.bfloat16 else torch.float32
+
+
+@functools.cache
+def _ready() -> bool:
+    return describe_cuda().state == "ready"
+
+
+def takes(*tensors: torch.Tensor) -> bool:
+    """Whether the kernels can be used for tensors of a GPU: for those who have another way."""
+    return (
+        _C is not None
+        and all(tensor.is_cuda and tensor.is_contiguous() for tensor in tensors)
+        and _ready()
+        and torch.cuda.get_device_capability(tensors[0].device) >= LEAST_CAPABILITY
+    )
 
 
 def native() -> ModuleType:
@@ -78,7 +97,7 @@ def alignment_loss(
     unit_prefixes: bool,
     delta: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Value, float32 (), and gradient of the student's type, (B, D); arguments are checked but for the tensors.
+    """Value, float32 (), and gradient (of ``gradient_type``), (B, D); arguments are checked but for the tensors.
 
     Raises:
         ShapeMismatch: the shapes differ, or there are no rows.
@@ -91,7 +110,10 @@ def alignment_loss(
         raise ValueError(f"{len(widths)} prefixes, at most {c.most_prefixes} are compared on a GPU")
     rows, dim = student.shape
     if weights is not None:
-        weights = weights.to(student.device, torch.float32).contiguous()
+        _require_one_device(student=student, weights=weights)
+        if weights.shape != (rows,):
+            raise ShapeMismatch(f"weights have shape {tuple(weights.shape)}, expected ({rows},): one a row")
+        weights = weights.to(torch.float32).contiguous()
     value, gradient = student.new_empty((), dtype=torch.float32), torch.empty_like(student)
     memory = _memory(c.alignment_memory(rows), student)
     with _on(student) as stream:
@@ -106,7 +128,7 @@ def alignment_loss(
 def batch_loss(
     loss: str, student: torch.Tensor, teacher: torch.Tensor, temperature: float, exact: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Value, float32 (), and gradient of the student's type, (B, D), of relational, listwise_kl or contrastive.
+    """Value, float32 (), and gradient (of ``gradient_type``), (B, D), of relational, listwise_kl or contrastive.
 
     Products are of bfloat16 in the matrix unit, or, if ``exact``, of float32.
 
@@ -117,6 +139,8 @@ def batch_loss(
     c = native()
     student, teacher = _pair(student, teacher)
     rows, dim = student.shape
+    if loss != "relational":
+        require_temperature(temperature)
     if loss == "listwise_kl" and rows < 2:
         raise ShapeMismatch(f"the batch has {rows} row, expected at least 2: a text is ranked among others")
     value, gradient = student.new_empty((), dtype=torch.float32), torch.empty_like(student)
@@ -153,7 +177,17 @@ def pack_documents(documents: torch.Tensor, dtype: str, dim_scales: torch.Tensor
     if FLOATS[documents.dtype] == dtype and dim * documents.element_size() % 16 == 0:
         return Codes(documents, None, None, count, dim, dtype)
     to = getattr(c.Type, dtype)
-    codes = _memory(count * c.packed_stride(to, dim), documents).view(count, -1)
+    if dtype == "int8" and dim > MOST_CODES:
+        raise ShapeMismatch(f"documents have dim {dim}, at most {MOST_CODES} can be packed as int8")
+    if dim_scales is not None:
+        _require_one_device(documents=documents, dim_scales=dim_scales)
+        if dim_scales.shape != (dim,) or dim_scales.dtype != torch.float32 or not dim_scales.is_contiguous():
+            raise ShapeMismatch(
+                f"dim_scales are {dim_scales.dtype} of shape {tuple(dim_scales.shape)}, expected torch.float32 of"
+                f" ({dim},)"
+            )
+    stride = c.packed_stride(to, dim)
+    codes = _memory(count * stride, documents).view(count, stride)
     scales = documents.new_empty(count, dtype=torch.float32) if dtype == "int8" else None
     if count:
         with _on(documents) as stream:
@@ -193,6 +227,8 @@ def search_topk(
     """
     c = native()
     _require_usable(queries, "queries")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
     codes = documents if isinstance(documents, Codes) else pack_documents(documents, FLOATS[documents.dtype])
     _require_one_device(queries=queries, documents=codes.codes)
     if queries.shape[1] != codes.dim:
@@ -207,10 +243,12 @@ def search_topk(
         raise ValueError(f"{codes.count} documents, fewer than {2**32 - 1} are searched at once: part them")
     scores = queries.new_empty((len(queries), wanted), dtype=torch.float32)
     rows = queries.new_empty((len(queries), wanted), dtype=torch.int64)
-    bits = _bits(allowed, len(queries), codes)
-    for first in range(0, len(queries) if wanted else 0, QUERIES_AT_ONCE):
-        some = slice(first, first + QUERIES_AT_ONCE)
-        own = bits if bits is None or len(bits) == 1 else bits[some]
+    _require_filter(allowed, len(queries), codes)
+    bits = _bits(allowed) if allowed is not None and allowed.ndim == 1 and wanted else None
+    at_once = max(128, QUERIES_AT_ONCE // max(1, wanted // 64))
+    for first in range(0, len(queries) if wanted else 0, at_once):
+        some = slice(first, first + at_once)
+        own = _bits(allowed[some]) if allowed is not None and allowed.ndim == 2 else bits
         _search(codes, queries[some], wanted, exact, own, matrix_unit, parts, scores[some], rows[some])
     return scores, rows
 
@@ -248,10 +286,9 @@ def _search(
         c.search(of, scores.data_ptr(), rows.data_ptr(), memory.data_ptr(), stream)
 
 
-def _bits(allowed: torch.Tensor | None, queries: int, codes: Codes) -> torch.Tensor | None:
-    """Words of 32 bits, (1 or Q, words)."""
+def _require_filter(allowed: torch.Tensor | None, queries: int, codes: Codes) -> None:
     if allowed is None:
-        return None
+        return
     if allowed.dtype != torch.bool:
         raise TypeError(f"allowed is {allowed.dtype}, expected torch.bool: one truth value a row")
     if tuple(allowed.shape) not in ((codes.count,), (queries, codes.count)):
@@ -259,10 +296,14 @@ def _bits(allowed: torch.Tensor | None, queries: int, codes: Codes) -> torch.Ten
             f"allowed has shape {tuple(allowed.shape)}, expected ({codes.count},) or ({queries}, {codes.count})"
         )
     _require_one_device(documents=codes.codes, allowed=allowed)
-    matrix = allowed.view(-1, codes.count)
-    padded = torch.nn.functional.pad(matrix, (0, -codes.count % 32)).view(len(matrix), -1, 32)
-    place = torch.arange(32, device=allowed.device, dtype=torch.int64)
-    return (padded.to(torch.int64) << place).sum(2).to(torch.int32)  # the highest bit becomes the sign
+
+
+def _bits(allowed: torch.Tensor) -> torch.Tensor:
+    """Words of 32 bits, (1 or Q, words), the first row in the lowest: a byte a truth value on the way."""
+    matrix = allowed if allowed.ndim == 2 else allowed[None]
+    eights = torch.nn.functional.pad(matrix, (0, -matrix.shape[1] % 32)).view(torch.uint8).view(len(matrix), -1, 8)
+    place = torch.ones(8, dtype=torch.uint8, device=allowed.device) << torch.arange(8, device=allowed.device)
+    return (eights * place.to(torch.uint8)).sum(2, dtype=torch.uint8).view(torch.int32)
 
 
 def _pair(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -274,12 +315,10 @@ def _pair(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, t
         )
     if not student.numel():
         raise ShapeMismatch(f"the batch has shape {tuple(student.shape)}, expected at least 1 row and 1 dim")
-    teacher = teacher.to(student.dtype) if student.dtype == torch.float32 else teacher
-    student = student.to(teacher.dtype) if teacher.dtype == torch.float32 else student
+    if gradient_type(student, teacher) == torch.float32:
+        student, teacher = (side.float() if side.dtype in FLOATS else side for side in (student, teacher))
     for name, side in (("student", student), ("teacher", teacher)):
         _require_usable(side, name)
-    if student.dtype != teacher.dtype:
-        raise TypeError(f"student is {student.dtype}, teacher is {teacher.dtype}: give one of them in torch.float32")
     return student.detach(), teacher.detach()
 
 
@@ -325,7 +364,7 @@ def _type(tensor: torch.Tensor) -> Any:
 def _memory(size: int, like: torch.Tensor) -> torch.Tensor:
     try:
         return torch.empty(size, dtype=torch.uint8, device=like.device)
-    except torch.OutOfMemoryError as exc:
+    except OUT_OF_MEMORY as exc:
         raise DeviceError(f"{size} bytes of working memory do not fit on {like.device}: {exc}") from exc
 
 

@@ -185,7 +185,11 @@ def _pack_on_gpu(documents: Any, dtype: DocumentType, scales: Any) -> PackedDocu
 
     if scales is not None and dtype != "int8":
         raise ValueError(f"scales belong to int8 documents, dtype is {dtype!r}")
-    per_dim = None if scales is None else documents.new_tensor(_checked_scales(scales, documents.shape[1]))
+    per_dim = None
+    if scales is not None:
+        import torch
+
+        per_dim = torch.from_numpy(_checked_scales(scales, documents.shape[1])).to(documents.device)
     return PackedDocuments(dtype, None, cuda.pack_documents(documents, dtype, per_dim))
 
 

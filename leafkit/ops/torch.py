@@ -89,7 +89,8 @@ def _define_loss(name: str, arguments: str, compute: Callable[..., losses.Found]
         return torch.tensor(value, dtype=torch.float32), torch.from_numpy(gradient)
 
     def fake(student: torch.Tensor, teacher: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return student.new_empty((), dtype=torch.float32), student.new_empty(student.shape)
+        gradient = student.new_empty(student.shape, dtype=cuda.gradient_type(student, teacher))
+        return student.new_empty((), dtype=torch.float32), gradient
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
         ctx.save_for_backward(output[1])
@@ -198,7 +199,7 @@ def alignment_loss(
     As ``leafkit.ops.alignment_loss``, but that a row of NaN makes the loss NaN, as torch's own losses do.
     """
     if weights is not None:
-        weights = torch.as_tensor(weights, dtype=torch.float64).detach()
+        weights = torch.as_tensor(weights).detach()
     widths = None if prefixes is None else losses.whole_numbers(prefixes, "prefixes")
     return _loss("alignment_loss", student, teacher, metric, widths, shares, weights, unit_prefixes, delta)
 

@@ -109,9 +109,9 @@ class Objective:
     ) -> torch.Tensor:
         import torch
 
-        from leafkit.ops.cuda import built as on_gpu
+        from leafkit.ops.cuda import takes
 
-        if student.dtype == torch.float32 and (student.device.type == "cpu" or (student.is_cuda and on_gpu())):
+        if student.dtype == torch.float32 and (student.device.type == "cpu" or takes(student, teacher)):
             from leafkit.ops.torch import alignment_loss
 
             return alignment_loss(

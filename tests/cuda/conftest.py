@@ -35,7 +35,7 @@ def on_gpu():
     torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
     from leafkit.ops import cuda
 
-    if not (cuda.built() and torch.cuda.is_available()):
+    if not (torch.cuda.is_available() and cuda.takes(torch.ones(1, 1, device="cuda"))):
         pytest.skip("no GPU, or leafkit was built without its CUDA module (leafkit info says which)")
     with torch.device("cuda"):
         yield cuda

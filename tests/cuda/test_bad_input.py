@@ -9,6 +9,7 @@ from leafkit.errors import DeviceError, ShapeMismatch
 from leafkit.ops import torch as torch_ops
 from leafkit.ops.backend import state_of
 
+emulated_types = (torch.float32, torch.bfloat16, torch.float16)
 TOO_OLD = "cudaErrorInsufficientDriver"
 HERE, THERE = torch.ones(4, 6), torch.ones(4, 6, device="meta")  # a device that is not the same
 
@@ -57,8 +58,24 @@ def test_shapes_types_and_numbers(emulated):
         emulated.search_topk(HERE.double(), HERE, 1)
     with pytest.raises(TypeError, match="allowed is torch.int64"):
         emulated.search_topk(HERE, HERE, 1, allowed=torch.ones(4, dtype=torch.int64))
-    with pytest.raises(TypeError, match=r"student is torch.float16, teacher is torch.bfloat16"):
-        emulated.batch_loss("contrastive", HERE.half(), HERE.bfloat16(), 0.05, True)
+    with pytest.raises(ShapeMismatch, match=r"weights have shape \(3,\), expected \(4,\)"):
+        emulated.alignment_loss(HERE, HERE, "l2", [6], [1.0], torch.ones(3), False, 1.0)
+    with pytest.raises(DeviceError, match="student is on cpu, weights is on meta"):
+        emulated.alignment_loss(HERE, HERE, "l2", [6], [1.0], torch.ones(4, device="meta"), False, 1.0)
+    with pytest.raises(TypeError, match=r"student are torch.int64"):
+        emulated.batch_loss("contrastive", HERE.long(), HERE, 0.05, True)
+    for temperature in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"temperature {temperature}: expected a"):
+            emulated.batch_loss("listwise_kl", HERE, HERE, temperature, True)
+    with pytest.raises(
+        ShapeMismatch, match=r"dim_scales are torch.float16 of shape \(6,\), expected torch.float32 of \(6,\)"
+    ):
+        emulated.pack_documents(HERE, "int8", torch.ones(6).half())
+    with pytest.raises(ShapeMismatch, match="documents have dim 65537, at most 65536"):
+        emulated.pack_documents(torch.ones(1, 65537), "int8")
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"k must be at least 1, got {k}"):
+            emulated.search_topk(HERE, HERE, k)
     with pytest.raises(ValueError, match="k is 1025, at most 1024"):
         emulated.search_topk(torch.ones(1, 1), torch.ones(2000, 1), 1025)
     ones = torch.ones(1, 65)
@@ -165,3 +182,34 @@ def test_arrays_of_others_come_by_dlpack_and_a_mixture_is_refused(emulated, monk
             ops.search_topk(Array(queries), there, 4)
     with pytest.raises(ValueError, match="rescore is not there on a GPU"):
         ops.search_topk(Array(queries), packed, 4, rescore=documents)
+
+
+@pytest.mark.parametrize("sides", [(a, b) for a in emulated_types for b in emulated_types])
+def test_what_tracing_expects_is_what_comes(emulated, sides):
+    torch.manual_seed(0)
+    student, teacher = (side.to(dtype) for side, dtype in zip(torch.randn(2, 5, 8), sides, strict=True))
+    value, gradient = emulated.batch_loss("contrastive", student, teacher, 0.5, True)
+    traced = torch.ops.leafkit.contrastive_loss(student.to("meta"), teacher.to("meta"), 0.5, True)
+    assert (value.dtype, gradient.dtype) == (traced[0].dtype, traced[1].dtype)
+    exact = emulated.batch_loss("contrastive", student.float(), teacher.float(), 0.5, True)[1]
+    torch.testing.assert_close(gradient.float(), exact, rtol=1e-2, atol=1e-4)
+
+
+def test_small_slopes_of_float16_are_kept(emulated):
+    """A batch's mean divides them by its size: below float16's range they would be 0."""
+    torch.manual_seed(0)
+    teacher = torch.nn.functional.normalize(torch.randn(500, 64), dim=1)
+    student = (teacher + 1e-3 * torch.randn(500, 64)).half()
+    gradient = emulated.alignment_loss(student, teacher.half(), "squared_l2", [64], [1.0], None, False, 1.0)[1]
+    exact = 2 * (student.double() - teacher.half().double()) / 500
+    assert (gradient.double() - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_many_rows_of_filters_become_the_words_of_one(emulated):
+    torch.manual_seed(0)
+    allowed = torch.rand(7, 77) < 0.5
+    words = emulated._bits(allowed)
+    assert words.dtype == torch.int32
+    assert words.shape == (7, 3)
+    for row in range(77):
+        assert torch.equal((words[:, row // 32] >> (row % 32) & 1).bool(), allowed[:, row])

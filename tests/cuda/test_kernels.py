@@ -52,7 +52,7 @@ def test_alignment(cuda, dtype, metric, rows, dim, widths):
         return reference.aligned(s, exactly(teacher), metric, widths, shares, weights.numpy(force=True), unit, 0.7)
 
     assert value.item() == pytest.approx(definition(exactly(student)), rel=1e-5, abs=1e-6)
-    assert gradient.dtype == dtype
+    assert gradient.dtype == (dtype if dtype == torch.bfloat16 else torch.float32)
     for row, column in {(0, 0), (rows - 1, dim - 1), (rows // 2, dim // 2), (rows - 1, widths[0] - 1)}:
         ends = []
         for step in (1e-6, -1e-6):
@@ -112,7 +112,7 @@ def test_losses_of_a_batch(cuda, loss, dtype, rows, dim, exact):
     student, teacher = pair(rows, dim, dtype, unit=True)
     value, gradient = cuda.batch_loss(loss, student, teacher, 0.05, exact)
     expected, slopes = LOSSES[loss](exactly(student), exactly(teacher), 0.05)
-    assert gradient.dtype == dtype
+    assert gradient.dtype == (dtype if dtype == torch.bfloat16 else torch.float32)
     assert value.item() == pytest.approx(expected, rel=1e-5 if exact else 2e-2, abs=1e-6 if exact else 1e-4)
     assert error(gradient, slopes) < (1e-5 if exact else 2e-2) + TYPES[dtype]
 
@@ -197,12 +197,13 @@ def test_search_of_codes_is_the_cpus(cuda, dtype, queries, dim, matrix_unit):
         torch.testing.assert_close(scores.double(), own, rtol=1e-5, atol=1e-5)
 
 
-def test_calibrated_int8(cuda):
+@pytest.mark.parametrize("dtype", TYPES)
+def test_calibrated_int8(cuda, dtype):
     from leafkit import ops
 
-    asked, held = vectors(4, 33), vectors(200, 33, seed=3)
+    asked, held = vectors(4, 33).to(dtype).float(), vectors(200, 33, seed=3).to(dtype).float()
     scales = np.linspace(0.01, 0.03, 33).astype(np.float32)
-    codes = cuda.pack_documents(held, "int8", torch.tensor(scales))
+    codes = cuda.pack_documents(held.to(dtype), "int8", torch.tensor(scales))
     scores, rows = cuda.search_topk(asked, codes, 9, parts=1)
     expected = ops.search_topk(
         asked.numpy(force=True), ops.pack_documents(held.numpy(force=True), "int8", scales=scales), 9
@@ -236,5 +237,7 @@ def test_nan_and_infinite_scores_rank_as_on_the_cpu(cuda):
 def test_nothing_and_more_than_there_is(cuda):
     scores, rows = cuda.search_topk(vectors(2, 4), vectors(3, 4), 10, parts=5)
     assert scores.shape == rows.shape == (2, 3)
-    assert cuda.search_topk(vectors(2, 4), torch.empty(0, 4), 10)[0].shape == (2, 0)
+    for dtype in ("float32", "bfloat16", "int8", "binary"):
+        none = cuda.pack_documents(torch.empty(0, 4), dtype)
+        assert cuda.search_topk(vectors(2, 4), none, 10, allowed=torch.empty(0, dtype=torch.bool))[0].shape == (2, 0)
     assert cuda.search_topk(torch.empty(0, 4), vectors(3, 4), 2)[0].shape == (0, 2)

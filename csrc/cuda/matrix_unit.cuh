@@ -68,10 +68,11 @@ struct UnitInt8 {
 
 #else
 
-#define LEAFKIT_MMA(SHAPE, SUM, OF)                                                                                 \
-  asm volatile("mma.sync.aligned." SHAPE ".row.col." OF " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n" \
-      : "+" SUM(sums[0]), "+" SUM(sums[1]), "+" SUM(sums[2]), "+" SUM(sums[3])                                      \
-      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]))
+#define LEAFKIT_MMA(SHAPE, SUM, OF)                                                     \
+  asm volatile("mma.sync.aligned." SHAPE ".row.col." OF                                 \
+               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"     \
+               : "+" SUM(sums[0]), "+" SUM(sums[1]), "+" SUM(sums[2]), "+" SUM(sums[3]) \
+               : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]))
 
 struct UnitBFloat16 {
   using Sum = float;

@@ -24,6 +24,7 @@ _C, _WHY_NOT = load_cuda()
 DEVICE = "cuda"  # of the tensors; tests put the emulation and the CPU here
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+MOST_PARTS = 65_535  # blocks of a grid across
 QUERIES_AT_ONCE = 16_384  # so that lists of candidates stay near some 100 MB
 
 
@@ -280,7 +281,7 @@ def _search(
     if parts is None:
         parts = -(-2 * _processors(queries.device) // -(-len(queries) // (16 if len(queries) <= 16 else 128)))
     stride = 0 if bits is None or len(bits) == 1 else bits.shape[1]
-    of = c.Search(*held, k, _address(bits), stride, exactly, matrix_unit, max(1, min(parts, tiles)))
+    of = c.Search(*held, k, _address(bits), stride, exactly, matrix_unit, max(1, min(parts, tiles, MOST_PARTS)))
     memory = _memory(c.search_memory(of), queries)
     with _on(queries) as stream:
         c.search(of, scores.data_ptr(), rows.data_ptr(), memory.data_ptr(), stream)
@@ -301,7 +302,12 @@ def _require_filter(allowed: torch.Tensor | None, queries: int, codes: Codes) ->
 def _bits(allowed: torch.Tensor) -> torch.Tensor:
     """Words of 32 bits, (1 or Q, words), the first row in the lowest: a byte a truth value on the way."""
     matrix = allowed if allowed.ndim == 2 else allowed[None]
-    eights = torch.nn.functional.pad(matrix, (0, -matrix.shape[1] % 32)).view(torch.uint8).view(len(matrix), -1, 8)
+    eights = (
+        torch.nn.functional.pad(matrix, (0, -matrix.shape[1] % 32))
+        .contiguous()
+        .view(torch.uint8)
+        .view(len(matrix), -1, 8)
+    )
     place = torch.ones(8, dtype=torch.uint8, device=allowed.device) << torch.arange(8, device=allowed.device)
     return (eights * place.to(torch.uint8)).sum(2, dtype=torch.uint8).view(torch.int32)
 
@@ -330,7 +336,7 @@ def _require_one_device(**tensors: torch.Tensor) -> None:
 
 
 def _require_usable(tensor: torch.Tensor, name: str) -> None:
-    if tensor.ndim != 2:
+    if tensor.ndim != 2 or tensor.shape[1] == 0:
         raise ShapeMismatch(f"{name} must be a matrix (rows, dim), got shape {tuple(tensor.shape)}")
     if tensor.dtype not in FLOATS:
         raise TypeError(f"{name} are {tensor.dtype}, expected torch.float32, bfloat16 or float16")

@@ -25,7 +25,7 @@ DEVICE = "cuda"  # of the tensors; tests put the emulation and the CPU here
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 MOST_PARTS = 65_535  # blocks of a grid across
-QUERIES_AT_ONCE = 16_384  # so that lists of candidates stay near some 100 MB
+QUERIES_AT_ONCE = 16_384  # bounds the lists of candidates: some 100 MB at k 10, over a gigabyte near the largest k
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ namespace leafkit::cuda {
 namespace {
 
 using Exactly = PlainTile<PlainFloat32, 128>;
-using InUnit = UnitTile<UnitBFloat16>;
+using InUnit = UnitTile<UnitBFloat16, 128>;
 
 std::int64_t rounded(std::int64_t count, std::int64_t to) { return (count + to - 1) / to * to; }
 
@@ -53,7 +53,8 @@ struct Plan {
     right = memory.take<W>(rows * stride * parts);
     turned = memory.take<W>(dim * chunk);
     slopes = memory.take<W>(rows * chunk);
-    for (float*& side : scores) side = memory.take<float>(rows * chunk);
+    scores[0] = memory.take<float>(rows * chunk);
+    scores[1] = of.loss == BatchLoss::listwise_kl ? memory.take<float>(rows * chunk) : nullptr;
     sums = memory.take<float>(rows * dim);
     for (Softmax& side : softmax) side = {memory.take<float>(rows), memory.take<float>(rows)};
     for (float*& side : log_sum) side = memory.take<float>(rows);

@@ -99,7 +99,7 @@ static __global__ void __launch_bounds__(kRowThreads)
     if (first + column != row) sum += expf(of[column] - top);
   sum = warp_sum(sum);
   if (lane_index() != 0) return;
-  if (first > 0 && before > -INFINITY) sum += softmax.sum[row] * expf(before - top);
+  if (!(before <= -INFINITY)) sum += softmax.sum[row] * expf(before - top);  // NaN goes on here too
   softmax.top[row] = top;
   softmax.sum[row] = top > -INFINITY || top != top ? sum : 0.0f;
 }

@@ -16,10 +16,10 @@ int power_of_two(std::int64_t least) {
   return count;
 }
 
-// Few queries take the small tile of the vector units.
+// Few queries take a small tile.
 bool few(const Search& of) { return of.queries.count <= 16; }
 bool in_unit(const Search& of) {
-  return of.matrix_unit && !few(of) && of.documents.type != Type::float32 && of.documents.type != Type::binary;
+  return of.matrix_unit && of.documents.type != Type::float32 && of.documents.type != Type::binary;
 }
 std::int64_t tile_rows(const Search& of) { return few(of) ? 16 : 128; }
 std::int64_t query_tiles(const Search& of) { return (of.queries.count + tile_rows(of) - 1) / tile_rows(of); }
@@ -49,33 +49,33 @@ std::int64_t bytes_of(Type type, std::int64_t dim) {
 
 template <class Tile, bool kBinary>
 void queue(const Search& of, Scan scan_of, Stream stream) {
-  const std::size_t sorted = sizeof(Key) * static_cast<std::size_t>(scan_of.length);
+  const std::size_t sorted = sizeof(Key) * static_cast<std::size_t>(scan_of.length * cut_at_once(scan_of.length));
   const std::size_t shared = std::max(Tile::kShared, sorted) + Tile::kRows * (sizeof(Key) + sizeof(int));
   launch(&scan<Tile, kBinary>, dim3(static_cast<unsigned>(query_tiles(of)), static_cast<unsigned>(of.parts)),
          kTileThreads, shared, stream, scan_of);
 }
 
-template <class Values, bool kBinary = false>
-void queue_plain(const Search& of, const Scan& scan_of, Stream stream) {
-  if (few(of)) return queue<PlainTile<Values, 16>, kBinary>(of, scan_of, stream);
-  queue<PlainTile<Values, 128>, kBinary>(of, scan_of, stream);
+template <template <class, int> class Tile, class Values, bool kBinary = false>
+void queue_sized(const Search& of, const Scan& scan_of, Stream stream) {
+  if (few(of)) return queue<Tile<Values, 16>, kBinary>(of, scan_of, stream);
+  queue<Tile<Values, 128>, kBinary>(of, scan_of, stream);
 }
 
 void queue(const Search& of, const Scan& scan_of, Stream stream) {
   switch (of.documents.type) {
     case Type::float32:
-      return queue_plain<PlainFloat32>(of, scan_of, stream);
+      return queue_sized<PlainTile, PlainFloat32>(of, scan_of, stream);
     case Type::bfloat16:
-      if (in_unit(of)) return queue<UnitTile<UnitBFloat16>, false>(of, scan_of, stream);
-      return queue_plain<PlainHalf<BFloat16>>(of, scan_of, stream);
+      if (in_unit(of)) return queue_sized<UnitTile, UnitBFloat16>(of, scan_of, stream);
+      return queue_sized<PlainTile, PlainHalf<BFloat16>>(of, scan_of, stream);
     case Type::float16:
-      if (in_unit(of)) return queue<UnitTile<UnitFloat16>, false>(of, scan_of, stream);
-      return queue_plain<PlainHalf<Float16>>(of, scan_of, stream);
+      if (in_unit(of)) return queue_sized<UnitTile, UnitFloat16>(of, scan_of, stream);
+      return queue_sized<PlainTile, PlainHalf<Float16>>(of, scan_of, stream);
     case Type::int8:
-      if (in_unit(of)) return queue<UnitTile<UnitInt8>, false>(of, scan_of, stream);
-      return queue_plain<PlainInt8>(of, scan_of, stream);
+      if (in_unit(of)) return queue_sized<UnitTile, UnitInt8>(of, scan_of, stream);
+      return queue_sized<PlainTile, PlainInt8>(of, scan_of, stream);
     case Type::binary:
-      return queue_plain<PlainBinary, true>(of, scan_of, stream);
+      return queue_sized<PlainTile, PlainBinary, true>(of, scan_of, stream);
   }
 }
 
@@ -93,7 +93,7 @@ void search(const Search& of, float* scores, std::int64_t* rows, void* memory, S
   Scan scan_of{};
   const std::int64_t bytes = bytes_of(of.documents.type, of.documents.dim);
   scan_of.queries = side_of(of.queries, bytes), scan_of.documents = side_of(of.documents, bytes);
-  scan_of.k = kept, scan_of.dim = of.documents.dim;
+  scan_of.k = static_cast<int>(kept), scan_of.dim = static_cast<int>(of.documents.dim);
   scan_of.part = std::max<std::int64_t>((tiles + of.parts - 1) / of.parts, 1) * kTileColumns;
   scan_of.length = list_length(kept);
   scan_of.allowed = of.allowed, scan_of.allowed_stride = of.allowed_stride;
@@ -104,9 +104,9 @@ void search(const Search& of, float* scores, std::int64_t* rows, void* memory, S
   Key* keys = of.exact_queries == nullptr ? nullptr : reinterpret_cast<Key*>(lists + sizes.lists + sizes.best);
   queue(of, scan_of, stream);
   const auto queries = static_cast<unsigned>(of.queries.count);
-  const int wide = power_of_two(2 * kept);
-  launch(&merge, queries, kTileThreads, sizeof(Key) * static_cast<std::size_t>(wide), stream, scan_of.best, of.parts,
-         static_cast<int>(kept), wide, static_cast<int>(kept), scores, rows, keys);
+  const std::size_t merged = sizeof(Key) * static_cast<std::size_t>(merge_length(kept) + 2);
+  launch(&merge, queries, kTileThreads, merged, stream, scan_of.best, of.parts, static_cast<int>(kept),
+         static_cast<int>(kept), scores, rows, keys);
   if (keys == nullptr) return;
   const int length = power_of_two(kept);
   launch(&rescore, queries, kTileThreads, sizeof(WideKey) * static_cast<std::size_t>(length), stream, keys,

@@ -7,6 +7,7 @@ namespace leafkit::cuda {
 
 using Key = std::uint64_t;
 constexpr Key kNothing = 0;  // below every key of a row
+constexpr Key kAboveAll = ~Key{0};
 
 // Numbers in their order, -inf below them, NaN last; equal scores by row, the first of them best.
 __device__ __forceinline__ Key key_of(float score, std::uint32_t row) {
@@ -51,13 +52,25 @@ __device__ __forceinline__ double score_of(std::uint64_t order) {
   return of.value;
 }
 
-// Sorts a power of two of keys, best first, by the whole block (bitonic): the same steps whatever the keys.
-template <class K>
+// Who does a thing together: a block, or each warp for itself.
+struct ByBlock {
+  __device__ static __forceinline__ int index() { return static_cast<int>(threadIdx.x); }
+  __device__ static __forceinline__ int size() { return static_cast<int>(blockDim.x); }
+  __device__ static __forceinline__ void wait() { __syncthreads(); }
+};
+struct ByWarp {
+  __device__ static __forceinline__ int index() { return lane_index(); }
+  __device__ static __forceinline__ int size() { return 32; }
+  __device__ static __forceinline__ void wait() { __syncwarp(); }
+};
+
+// Sorts a power of two of keys, best first (bitonic): the same steps whatever the keys.
+template <class By, class K>
 __device__ void sort_keys(K* keys, int count) {
   for (int size = 2; size <= count; size *= 2) {
     for (int apart = size / 2; apart > 0; apart /= 2) {
-      __syncthreads();
-      for (int pair = static_cast<int>(threadIdx.x); pair < count / 2; pair += static_cast<int>(blockDim.x)) {
+      By::wait();
+      for (int pair = By::index(); pair < count / 2; pair += By::size()) {
         const int low = 2 * pair - (pair & (apart - 1)), high = low + apart;
         const bool falling = (low & size) == 0;
         const K a = keys[low], b = keys[high];
@@ -65,7 +78,23 @@ __device__ void sort_keys(K* keys, int count) {
       }
     }
   }
-  __syncthreads();
+  By::wait();
+}
+
+// Sorts the `held` keys of a list in `sorted`, a place for the next power of two, and cuts the list to its best k.
+template <class By>
+__device__ void cut(Key* list, int held, int k, Key* sorted, int* count, Key* threshold) {
+  int places = 2;
+  while (places < held) places *= 2;
+  for (int i = By::index(); i < places; i += By::size()) sorted[i] = i < held ? list[i] : kNothing;
+  sort_keys<By>(sorted, places);
+  const int kept = held < k ? held : k;
+  for (int i = By::index(); i < kept; i += By::size()) list[i] = sorted[i];
+  if (By::index() == 0) {
+    *count = kept;
+    if (kept == k) *threshold = sorted[kept - 1];
+  }
+  By::wait();
 }
 
 }  // namespace leafkit::cuda

@@ -71,6 +71,28 @@ struct Ahead {
   }
 };
 
+// Goes along the inner dimension; what the next step needs is read while a step is multiplied. put_x and put_y lay a
+// row's 16 bytes into shared memory: (row, word of four, bytes).
+template <int kRows, class PutX, class PutY, class Multiply>
+__device__ __forceinline__ void step_along(const Side& x, std::int64_t x_first, const Side& y, std::int64_t y_first,
+                                           const PutX& put_x, const PutY& put_y, const Multiply& multiply) {
+  Ahead<kRows> x_ahead;
+  Ahead<kTileColumns> y_ahead;
+  x_ahead.read(x, x_first, 0);
+  y_ahead.read(y, y_first, 0);
+  for (std::int64_t at = 0; at < x.bytes; at += kStepBytes) {
+    __syncthreads();  // the step before is multiplied
+    x_ahead.each(put_x);
+    y_ahead.each(put_y);
+    __syncthreads();
+    if (at + kStepBytes < x.bytes) {
+      x_ahead.read(x, x_first, at + kStepBytes);
+      y_ahead.read(y, y_first, at + kStepBytes);
+    }
+    multiply();
+  }
+}
+
 // How the vector units multiply a 4-byte word of a type: what stands in shared memory, and how many of them a word is.
 struct PlainFloat32 {
   using Word = float;
@@ -123,19 +145,9 @@ struct PlainTile {
     const int across = static_cast<int>(threadIdx.x) % 16, down = static_cast<int>(threadIdx.x) / 16;
     for (int r = 0; r < kOwnRows; ++r)
       for (int c = 0; c < kOwnColumns; ++c) sums[r][c] = 0;
-    Ahead<kRows> x_ahead;
-    Ahead<kTileColumns> y_ahead;
-    x_ahead.read(x, x_first, 0);
-    y_ahead.read(y, y_first, 0);
-    for (std::int64_t at = 0; at < x.bytes; at += kStepBytes) {
-      __syncthreads();  // the step before is multiplied
-      x_ahead.each([&](int row, int word, const int4& bytes) { put(left, kLeft, row, word, bytes); });
-      y_ahead.each([&](int row, int word, const int4& bytes) { put(right, kRight, row, word, bytes); });
-      __syncthreads();
-      if (at + kStepBytes < x.bytes) {
-        x_ahead.read(x, x_first, at + kStepBytes);
-        y_ahead.read(y, y_first, at + kStepBytes);
-      }
+    const auto put_left = [&](int row, int word, const int4& bytes) { put(left, kLeft, row, word, bytes); };
+    const auto put_right = [&](int row, int word, const int4& bytes) { put(right, kRight, row, word, bytes); };
+    step_along<kRows>(x, x_first, y, y_first, put_left, put_right, [&] {
 #pragma unroll 4
       for (int k = 0; k < kInner; ++k) {
         Word own_left[kOwnRows], own_right[kOwnColumns];
@@ -148,7 +160,7 @@ struct PlainTile {
 #pragma unroll
           for (int c = 0; c < kOwnColumns; ++c) sums[r][c] = Values::add(sums[r][c], own_left[r], own_right[c]);
       }
-    }
+    });
   }
 
   // f(row, column, sum) of what this thread holds.
@@ -175,14 +187,16 @@ struct PlainTile {
   }
 };
 
-// Eight warps, two by four, each with 64 rows and 32 columns.
-template <class Values>
+// Eight warps: two by four, each with 64 rows and 32 columns; of few rows all side by side, each with 16 columns.
+template <class Values, int kRowsOf>
 struct UnitTile {
   using Sum = typename Values::Sum;
-  static constexpr int kRows = 128, kBlocks = 2;
+  static constexpr int kRows = kRowsOf, kBlocks = kRows == 16 ? 4 : 2;
   static constexpr int kPitch = kStepWords + 4;  // words: eight rows of a fragment then lie in different banks
   static constexpr std::size_t kShared = std::size_t{kRows + kTileColumns} * kPitch * 4;
-  static constexpr int kDown = 4, kAcross = 4;  // fragments of a warp
+  static constexpr int kWarpsAcross = kRows == 16 ? 8 : 4, kWarpsDown = kTileThreads / 32 / kWarpsAcross;
+  static constexpr int kOwnRows = kRows / kWarpsDown, kOwnColumns = kTileColumns / kWarpsAcross;
+  static constexpr int kDown = kOwnRows / 16, kAcross = kOwnColumns / 8;  // fragments of a warp
   Sum sums[kDown][kAcross][4];
 
   __device__ __forceinline__ void multiply(const Side& x, std::int64_t x_first, const Side& y, std::int64_t y_first,
@@ -195,23 +209,9 @@ struct UnitTile {
     for (int r = 0; r < kDown; ++r)
       for (int c = 0; c < kAcross; ++c)
         for (int i = 0; i < 4; ++i) sums[r][c][i] = 0;
-    Ahead<kRows> x_ahead;
-    Ahead<kTileColumns> y_ahead;
-    x_ahead.read(x, x_first, 0);
-    y_ahead.read(y, y_first, 0);
-    for (std::int64_t at = 0; at < x.bytes; at += kStepBytes) {
-      __syncthreads();  // the step before is multiplied
-      x_ahead.each([&](int row, int word, const int4& bytes) {
-        *reinterpret_cast<int4*>(left + row * kPitch + 4 * word) = bytes;
-      });
-      y_ahead.each([&](int row, int word, const int4& bytes) {
-        *reinterpret_cast<int4*>(right + row * kPitch + 4 * word) = bytes;
-      });
-      __syncthreads();
-      if (at + kStepBytes < x.bytes) {
-        x_ahead.read(x, x_first, at + kStepBytes);
-        y_ahead.read(y, y_first, at + kStepBytes);
-      }
+    const auto put_left = [&](int row, int word, const int4& bytes) { put(left, row, word, bytes); };
+    const auto put_right = [&](int row, int word, const int4& bytes) { put(right, row, word, bytes); };
+    step_along<kRows>(x, x_first, y, y_first, put_left, put_right, [&] {
 #pragma unroll
       for (int k = 0; k < kStepWords; k += 8) {
         unsigned rows[kDown][4], columns[kAcross][2];
@@ -231,24 +231,26 @@ struct UnitTile {
 #pragma unroll
           for (int c = 0; c < kAcross; ++c) matrix_unit<Values>(sums[r][c], rows[r], columns[c]);
       }
-    }
+    });
   }
 
   template <class F>
   __device__ __forceinline__ void each(const F& f) const {
     const int group = lane_index() / 4, own = lane_index() % 4;
 #pragma unroll
-    for (int r = 0; r < kDown; ++r)
+    for (int r = 0; r < 2 * kDown; ++r)
 #pragma unroll
-      for (int c = 0; c < kAcross; ++c)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          f(first_row() + 16 * r + group + 8 * (i / 2), first_column() + 8 * c + 2 * own + i % 2, sums[r][c][i]);
+      for (int c = 0; c < 2 * kAcross; ++c)
+        f(first_row() + 8 * r + group, first_column() + 8 * (c / 2) + 2 * own + c % 2,
+          sums[r / 2][c / 2][2 * (r % 2) + c % 2]);
   }
 
  private:
-  __device__ static __forceinline__ int first_row() { return 64 * (warp_index() / 4); }
-  __device__ static __forceinline__ int first_column() { return 32 * (warp_index() % 4); }
+  __device__ static __forceinline__ int first_row() { return kOwnRows * (warp_index() / kWarpsAcross); }
+  __device__ static __forceinline__ int first_column() { return kOwnColumns * (warp_index() % kWarpsAcross); }
+  __device__ static __forceinline__ void put(unsigned* side, int row, int word, const int4& bytes) {
+    *reinterpret_cast<int4*>(side + row * kPitch + 4 * word) = bytes;
+  }
 };
 
 }  // namespace leafkit::cuda

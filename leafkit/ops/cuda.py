@@ -25,7 +25,8 @@ DEVICE = "cuda"  # of the tensors; tests put the emulation and the CPU here
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 MOST_PARTS = 65_535  # blocks of a grid across
-QUERIES_AT_ONCE = 16_384  # bounds the lists of candidates: some 100 MB at k 10, over a gigabyte near the largest k
+QUERIES_AT_ONCE = 16_384  # bounds the lists of candidates where one part is enough to fill the device
+LISTS_MEMORY = 512 << 20  # bytes of all lists together; fewer parts are searched side by side where k is large
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def search_topk(
         exact: float32 documents: the best 2 k + 16 by float32 sums are scored again in float64 and ranked by that. This
             is not the CPU's proof: a document whose float32 sum puts it below all of these is not seen.
         allowed: bool, (N,) or (Q, N).
-        matrix_unit: multiply bfloat16, float16 and int8 there, from 17 queries on.
+        matrix_unit: multiply bfloat16, float16 and int8 there.
         parts: of the documents, searched side by side; as many as fill the device if not given.
 
     Raises:
@@ -281,10 +282,14 @@ def _search(
     if parts is None:
         parts = -(-2 * _processors(queries.device) // -(-len(queries) // (16 if len(queries) <= 16 else 128)))
     stride = 0 if bits is None or len(bits) == 1 else bits.shape[1]
-    of = c.Search(*held, k, _address(bits), stride, exactly, matrix_unit, max(1, min(parts, tiles, MOST_PARTS)))
-    memory = _memory(c.search_memory(of), queries)
+
+    def of(parts: int) -> Any:
+        return c.Search(*held, k, _address(bits), stride, exactly, matrix_unit, parts)
+
+    search = of(max(1, min(parts, tiles, MOST_PARTS, LISTS_MEMORY // c.search_memory(of(1)))))
+    memory = _memory(c.search_memory(search), queries)
     with _on(queries) as stream:
-        c.search(of, scores.data_ptr(), rows.data_ptr(), memory.data_ptr(), stream)
+        c.search(search, scores.data_ptr(), rows.data_ptr(), memory.data_ptr(), stream)
 
 
 def _require_filter(allowed: torch.Tensor | None, queries: int, codes: Codes) -> None:

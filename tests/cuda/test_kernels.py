@@ -127,6 +127,15 @@ def test_more_texts_than_a_chunk(cuda, loss):
     assert error(gradient, slopes) < 2e-5
 
 
+@pytest.mark.parametrize("row", [0, 992, 1023, 1024])
+def test_nan_seen_in_one_chunk_is_not_lost_in_the_next(cuda, row):
+    student, teacher = pair(1025, 2, unit=True)
+    teacher[row, 0] = torch.nan
+    value, gradient = cuda.batch_loss("contrastive", student, teacher, 0.5, True)
+    assert value.isnan()
+    assert gradient.isnan().any(1).all()
+
+
 def test_a_text_alone_and_one_far_nearer_than_all_others(cuda):
     value, gradient = cuda.batch_loss("contrastive", *pair(1, 5, unit=True), 0.05, True)
     assert value.item() == 0
@@ -171,6 +180,30 @@ def test_search_of_float32(cuda, queries, documents, dim, k):
         expected,
         atol=reference.rounding_bound(asked.numpy(force=True), held.numpy(force=True)),
     )
+
+
+@pytest.mark.parametrize(
+    ("documents", "k", "parts"),
+    [(33_000, 3, 257), (900, 100, 1), (2_500, 600, 1), (1_700, 600, 9)],
+    ids=["more parts than threads", "a warp a list", "a block a list", "long lists merged"],
+)
+def test_lists_are_cut_as_often_as_need_be(cuda, documents, k, parts):
+    """Scores that rise all pass the threshold, those that fall pass once, equal ones come in row order."""
+    held = torch.linspace(1, 2, documents)[:, None]
+    held[::7] = 1.5
+    asked = torch.tensor([[1.0], [-1.0], [0.0]])
+    expected, wanted = reference.search_topk(asked.numpy(force=True), held.numpy(force=True), k)
+    scores, rows = cuda.search_topk(asked, held, k, exact=False, parts=parts)
+    np.testing.assert_array_equal(rows.numpy(force=True), wanted)
+    np.testing.assert_array_equal(scores.numpy(force=True), expected.astype(np.float32))
+
+
+def test_many_results_take_fewer_parts_than_asked_for(cuda, monkeypatch):
+    held, asked = vectors(700, 4), vectors(3, 4, seed=1)
+    monkeypatch.setattr("leafkit.ops.cuda.LISTS_MEMORY", 1)
+    expected, wanted = reference.search_topk(asked.numpy(force=True), held.numpy(force=True), 20)
+    scores, rows = cuda.search_topk(asked, held, 20, parts=5)
+    np.testing.assert_array_equal(rows.numpy(force=True), wanted)
 
 
 @pytest.mark.parametrize("matrix_unit", [True, False])

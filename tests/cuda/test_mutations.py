@@ -18,14 +18,21 @@ WRONG = "AssertionError"  # only the numbers tell
 # what is planted: file, from, to, tests that run, what they say
 FAULTS = {
     "no barrier behind the stores of a step": (
-        "tile.cuh", "      __syncthreads();\n      if (at", "      if (at", "search_of_float32", WRONG,
+        "tile.cuh", "    __syncthreads();\n    if (at", "    if (at", "search_of_float32", WRONG,
     ),
     "no barrier before the next step's stores": (
-        "tile.cuh", "      __syncthreads();  // the step before is multiplied\n", "",
+        "tile.cuh", "    __syncthreads();  // the step before is multiplied\n", "",
         "losses_of_a_batch and 130", WRONG,
     ),
     "no barrier between the steps of a sort": (
-        "select.cuh", "      __syncthreads();\n      for (int pair", "      for (int pair", "search_of_float32", WRONG,
+        "select.cuh", "      By::wait();\n      for (int pair", "      for (int pair", "search_of_float32", WRONG,
+    ),
+    "lanes that do not wait for their warp": (
+        "select.cuh", "{ __syncwarp(); }", "{}", "search_of_float32", WRONG,
+    ),
+    "half a warp that goes on": (
+        "select.cuh", "*threshold = sorted[kept - 1];\n  }\n  By::wait();",
+        "*threshold = sorted[kept - 1];\n  }\n  if (By::index() < 16) By::wait();", "search_of_float32", "do not come",
     ),
     "sums read before one lane has written them": (
         "alignment.cuh", "    if (lane_index() == 0) out[k] = sums;\n  }\n  __syncwarp();",
@@ -37,14 +44,13 @@ FAULTS = {
         "losses_of_a_batch and 130", WRONG,
     ),
     "a barrier that half the block reaches": (
-        "search.cuh", "thresholds[row] = sorted[kept - 1];\n    }\n    __syncthreads();",
-        "thresholds[row] = sorted[kept - 1];\n    }\n    if (threadIdx.x < 128) __syncthreads();",
+        "search.cuh", "held = counts[0];\n      __syncthreads();",
+        "held = counts[0];\n      if (threadIdx.x < 128) __syncthreads();",
         "search_of_float32", "wait at different barriers|is not reached by all|can go on",
     ),
     "two barriers for one": (
-        "search.cuh", "    __syncthreads();\n    for (int row = 0; row < Tile::kRows; ++row)",
-        "    if (threadIdx.x % 2 == 0)\n      __syncthreads();\n    else\n      __syncthreads();\n"
-        "    for (int row = 0; row < Tile::kRows; ++row)",
+        "search.cuh", "    __syncthreads();\n    cut_above",
+        "    if (threadIdx.x % 2 == 0)\n      __syncthreads();\n    else\n      __syncthreads();\n    cut_above",
         "search_of_float32", "wait at different barriers",
     ),
     "a mask without half of the warp": (

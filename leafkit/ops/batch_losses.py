@@ -149,7 +149,7 @@ def relative_similarity_loss(student: Any, teacher: Any, margin: float = 0.015) 
 
 
 def _longest(x: NDArray[np.float32], enough: float) -> float:
-    """The length of the longest row; or of all rows together, a third of the work, where even that is not above enough."""
+    """The longest row's length; or, for a third of the work, that of all together where even that is enough or less."""
     together = math.sqrt(float(np.vdot(x, x)))
     return together if together <= enough else math.sqrt(float(np.einsum("bd,bd->b", x, x).max()))
 

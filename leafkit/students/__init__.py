@@ -9,16 +9,18 @@ from leafkit.students.folder import (
     student_rotation,
     write_student,
 )
-from leafkit.students.projection import Ridge, fit_ridge
+from leafkit.students.projection import Linear, Projection, fit_orthonormal, fit_ridge
 from leafkit.students.specs import LayersSpec, ModelSpec, StaticSpec, StudentSpec, parse_spec
 
 __all__ = [
     "LayersSpec",
+    "Linear",
     "ModelSpec",
-    "Ridge",
+    "Projection",
     "StaticSpec",
     "StudentSpec",
     "build_student",
+    "fit_orthonormal",
     "fit_ridge",
     "open_encoder",
     "open_model",

@@ -1,34 +1,35 @@
-"""The linear start: a ridge regression from a student's pooled vectors to its teacher's. Plain NumPy, float64."""
+"""The linear start from a student's pooled vectors to its teacher's: ridge, or without stretching. NumPy, float64."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leafkit.errors import ShapeMismatch
 
+Projection = Literal["ridge", "orthonormal"]
 STRENGTHS = tuple(10.0**power for power in range(-6, 1))  # of the mean variance of a feature
 HELD_OUT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Ridge:
-    """A linear map: ``x @ weight.T + bias``; weight (D, d), bias (D,), as a torch Linear holds them."""
+class Linear:
+    """A linear map: ``x @ weight.T + bias``; weight (D, d), bias (D,) or none, as a torch Linear holds them."""
 
     weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    strength: float
+    bias: NDArray[np.float64] | None
     cosine: float  # mean cosine to the targets on the rows held out
 
     def __call__(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Map (n, d) to (n, D)."""
-        return np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias
+        mapped = np.asarray(features, dtype=np.float64) @ self.weight.T
+        return mapped if self.bias is None else mapped + self.bias
 
 
-def fit_ridge(features: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]) -> Ridge:
+def fit_ridge(features: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]) -> Linear:
     """Fit targets from features; the strength is the one with the best cosine on the last tenth of the rows.
 
     Args:
@@ -38,17 +39,45 @@ def fit_ridge(features: NDArray[np.floating[Any]], targets: NDArray[np.floating[
     Raises:
         ShapeMismatch: another number of rows, or fewer than 2.
     """
+    x, y, cut = _pair(features, targets)
+    fitted = _fits(x[:cut], y[:cut])
+    scored = [(_mean_cosine(x[cut:] @ weight.T + bias, y[cut:]), s) for s, weight, bias in fitted]
+    cosine, strength = max(scored)
+    _, weight, bias = next(entry for entry in _fits(x, y) if entry[0] == strength)
+    return Linear(weight, bias, cosine)
+
+
+def fit_orthonormal(features: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]) -> Linear:
+    """Fit the map with orthonormal columns (rows, where d > D) and no bias that has the largest mean inner product.
+
+    Orthogonal Procrustes (Schönemann 1966): U V' of the singular value decomposition U S V' of targets' features.
+
+    Args:
+        features: (n, d), unit vectors.
+        targets: (n, D), unit vectors of the same texts.
+
+    Raises:
+        ShapeMismatch: another number of rows, or fewer than 2.
+    """
+    x, y, cut = _pair(features, targets)
+
+    def fit(rows: slice) -> NDArray[np.float64]:
+        left, _, right = np.linalg.svd(y[rows].T @ x[rows], full_matrices=False)
+        return left @ right
+
+    return Linear(fit(slice(None)), None, _mean_cosine(x[cut:] @ fit(slice(cut)).T, y[cut:]))
+
+
+def _pair(
+    features: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Both in float64, and where the rows begin that are held out."""
     if len(features) != len(targets) or len(features) < 2:
         raise ShapeMismatch(
             f"{len(features)} rows of features, {len(targets)} of targets: expected as many, at least 2"
         )
     x, y = np.asarray(features, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    cut = max(1, len(x) - max(1, round(len(x) * HELD_OUT_SHARE)))
-    fitted = _fits(x[:cut], y[:cut])
-    scored = [(_mean_cosine(weight, bias, x[cut:], y[cut:]), s, weight, bias) for s, weight, bias in fitted]
-    cosine, strength, _, _ = max(scored, key=lambda entry: entry[0])
-    _, weight, bias = next(entry for entry in _fits(x, y) if entry[0] == strength)
-    return Ridge(weight, bias, strength, cosine)
+    return x, y, max(1, len(x) - max(1, round(len(x) * HELD_OUT_SHARE)))
 
 
 def _fits(
@@ -66,9 +95,6 @@ def _fits(
     return out
 
 
-def _mean_cosine(
-    weight: NDArray[np.float64], bias: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
-) -> float:
-    mapped = x @ weight.T + bias
+def _mean_cosine(mapped: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(y, axis=1)
     return float(np.mean((mapped * y).sum(axis=1) / np.maximum(norms, 1e-30)))

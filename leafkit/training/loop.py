@@ -30,7 +30,7 @@ from leafkit.training.data import Tokens, TrainingTexts
 from leafkit.training.gates import BEST, BestStudent, Development, FiniteLoss, mean_cosine, require_learning
 from leafkit.training.log import open_log
 from leafkit.training.objectives import Objective
-from leafkit.training.optimizer import MovingAverage, make_optimizer, move, set_rates
+from leafkit.training.optimizer import MovingAverage, OrthonormalProjection, make_optimizer, move, set_rates
 from leafkit.training.processes import Processes
 from leafkit.training.recipe import Recipe
 from leafkit.training.report import DistilReport
@@ -73,6 +73,8 @@ class Loop:
         sample = np.random.default_rng(recipe.seed).permutation(trained)[: recipe.start_sample]
         self.texts = self._turned(texts, sample)
         self.model = self._start(sample)
+        turns_only = recipe.projection_in(texts.space) == "orthonormal"
+        self.projection = OrthonormalProjection(self.model) if turns_only else None
         self.tokens = self._read_tokens()
         self.student = TrainedStudent(self.model, self.tokens, recipe)
         freeze_unused(self.student, self.tokens.ids(self.held_out[:1]))
@@ -108,6 +110,7 @@ class Loop:
                 base=self.recipe.base,
                 prompted=[self.texts.prompted[row] for row in sample],
                 targets=self.texts.vectors(sample),
+                projection=self.recipe.projection_in(self.texts.space),
                 on_progress=self.on_progress,
             )
             with new_folder(folder) as scratch:
@@ -213,7 +216,10 @@ class Loop:
             return of_all, math.nan
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        return of_all, move(self.optimizer)
+        norm = move(self.optimizer)
+        if self.projection is not None:
+            self.projection.restore()
+        return of_all, norm
 
     def _gate_is_due(self, step: int, before: float, now: float) -> bool:
         if self.recipe.gates.every is not None:

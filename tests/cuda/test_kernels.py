@@ -204,6 +204,7 @@ def test_many_results_take_fewer_parts_than_asked_for(cuda, monkeypatch):
     expected, wanted = reference.search_topk(asked.numpy(force=True), held.numpy(force=True), 20)
     scores, rows = cuda.search_topk(asked, held, 20, parts=5)
     np.testing.assert_array_equal(rows.numpy(force=True), wanted)
+    np.testing.assert_array_equal(scores.numpy(force=True), expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("matrix_unit", [True, False])

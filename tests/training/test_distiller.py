@@ -87,6 +87,17 @@ def test_a_recipe_with_every_option_trains(store, tmp_path):
     assert report.best_step in range(0, report.steps + 1, 5) or report.best_step == report.steps
 
 
+def test_an_orthonormal_projection_stays_one(store, tmp_path):
+    recipe = preset("layers:1", data=[store], epochs=1, projection="orthonormal", learning_rate=1e-3, rotate="pca")
+    distil(recipe, tmp_path / "leaf")
+    distil(recipe.model_copy(update={"epochs": 0.1}), tmp_path / "sooner")
+    (later, sooner) = (open_student(tmp_path / name).model[-2].linear for name in ("leaf", "sooner"))
+    assert later.bias is None
+    assert not torch.equal(later.weight, sooner.weight)
+    gram = later.weight @ later.weight.T if later.out_features < later.in_features else later.weight.T @ later.weight
+    torch.testing.assert_close(gram.detach(), torch.eye(len(gram)), atol=1e-3, rtol=0)
+
+
 def test_the_ranking_term_moves_the_weights_and_falls(store, tmp_path):
     recipe = preset("layers:1", data=[store], epochs=3, ranking=0.4, learning_rate=1e-3)
     distil(recipe, tmp_path / "whole")

@@ -63,7 +63,8 @@ def fit_orthonormal(features: NDArray[np.floating[Any]], targets: NDArray[np.flo
 
     def fit(rows: slice) -> NDArray[np.float64]:
         left, _, right = np.linalg.svd(y[rows].T @ x[rows], full_matrices=False)
-        return left @ right
+        turn: NDArray[np.float64] = left @ right
+        return turn
 
     return Linear(fit(slice(None)), None, _mean_cosine(x[cut:] @ fit(slice(cut)).T, y[cut:]))
 

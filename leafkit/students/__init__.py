@@ -9,18 +9,16 @@ from leafkit.students.folder import (
     student_rotation,
     write_student,
 )
-from leafkit.students.projection import Linear, Projection, fit_orthonormal, fit_ridge
+from leafkit.students.projection import Ridge, fit_ridge, without_stretching
 from leafkit.students.specs import LayersSpec, ModelSpec, StaticSpec, StudentSpec, parse_spec
 
 __all__ = [
     "LayersSpec",
-    "Linear",
     "ModelSpec",
-    "Projection",
+    "Ridge",
     "StaticSpec",
     "StudentSpec",
     "build_student",
-    "fit_orthonormal",
     "fit_ridge",
     "open_encoder",
     "open_model",
@@ -28,5 +26,6 @@ __all__ = [
     "parse_spec",
     "save_student",
     "student_rotation",
+    "without_stretching",
     "write_student",
 ]

@@ -13,7 +13,7 @@ from leafkit.errors import ModelError, UsageError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import EmbeddingSpace
 from leafkit.students.folder import student_space
-from leafkit.students.projection import Linear, Projection, fit_orthonormal, fit_ridge
+from leafkit.students.projection import Ridge, fit_ridge
 from leafkit.students.specs import LayersSpec, StaticSpec, StudentSpec, kept_layers
 from leafkit.teachers.sentence_transformers import (
     TOKENS_PER_BATCH,
@@ -37,7 +37,6 @@ def build_student(
     base: str | None,
     prompted: Sequence[str],
     targets: NDArray[np.float32],
-    projection: Projection = "ridge",
     on_progress: OnProgress = silent,
 ) -> tuple[SentenceTransformer, float]:
     """Make a student that gives vectors of the space, as well as a linear map can before training.
@@ -48,8 +47,6 @@ def build_student(
         base: model to cut layers or token vectors from (the teacher, as a rule); not needed for a given model.
         prompted: n sample texts, prompts included, in random order.
         targets: (n, dim), the teacher's vectors of them.
-        projection: how an encoder's vectors are mapped into the space: ``orthonormal`` stretches nothing, for spaces of
-            unit vectors; ``ridge`` comes closest to the teacher's vectors.
         on_progress: told of the sample texts and tokens run through the base.
 
     Returns:
@@ -58,15 +55,10 @@ def build_student(
     A leaf of the same space is taken as it is, with its projection; its cosine is that of the first 512 texts.
 
     Raises:
-        UsageError: a base is needed and none was given, or an orthonormal projection and the space's lengths matter.
+        UsageError: a base is needed and none was given.
         SpaceMismatch: the model is a leaf of another space.
         ModelError: the base or model cannot be used in that way.
     """
-    if projection == "orthonormal" and not space.normalized:
-        raise UsageError(
-            "an orthonormal projection gives all vectors one length, which means something in this space: write"
-            ' projection = "ridge" into the recipe'
-        )
     if isinstance(spec, StaticSpec):
         return _static(space, _base(base, "static"), prompted, targets, on_progress)
     if isinstance(spec, LayersSpec):
@@ -77,8 +69,8 @@ def build_student(
         encoder, _ = load_model(spec.model)
     encoder = _on_sphere(encoder, space)
     pooled = _run(encoder, prompted, on_progress)
-    linear = (fit_orthonormal if projection == "orthonormal" else fit_ridge)(pooled, targets)
-    return _with_projection(encoder, linear, space), linear.cosine
+    ridge = fit_ridge(pooled, targets)
+    return _with_projection(encoder, ridge, space), ridge.cosine
 
 
 def _trained_further(
@@ -134,17 +126,15 @@ def _on_sphere(encoder: SentenceTransformer, space: EmbeddingSpace) -> SentenceT
     return SentenceTransformer(modules=[*encoder, *_normalize(space)], device="cpu")
 
 
-def _with_projection(encoder: SentenceTransformer, linear: Linear, space: EmbeddingSpace) -> SentenceTransformer:
+def _with_projection(encoder: SentenceTransformer, ridge: Ridge, space: EmbeddingSpace) -> SentenceTransformer:
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Dense
 
-    bias = linear.bias is not None
-    dense = Dense(linear.weight.shape[1], space.dim, bias=bias, activation_function=torch.nn.Identity())
+    dense = Dense(ridge.weight.shape[1], space.dim, bias=True, activation_function=torch.nn.Identity())
     with torch.no_grad():
-        dense.linear.weight.copy_(torch.from_numpy(linear.weight))
-        if bias:
-            dense.linear.bias.copy_(torch.from_numpy(linear.bias))
+        dense.linear.weight.copy_(torch.from_numpy(ridge.weight))
+        dense.linear.bias.copy_(torch.from_numpy(ridge.bias))
     return _finish(SentenceTransformer(modules=[*encoder, dense, *_normalize(space)], device="cpu"), space)
 
 

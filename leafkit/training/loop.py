@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from leafkit.progress import OnProgress, Progress
 from leafkit.rotation import FILE as ROTATION
 from leafkit.rotation import Rotation
 from leafkit.space import KINDS
-from leafkit.students import build_student, parse_spec, write_student
+from leafkit.students import build_student, parse_spec, without_stretching, write_student
 from leafkit.teachers.sentence_transformers import TOKENS_PER_BATCH, SentenceEncoder, batches_by_length, load_model
 from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
 from leafkit.training.checkpoints import Position, load_newest, save_checkpoint
@@ -30,7 +30,7 @@ from leafkit.training.data import Tokens, TrainingTexts
 from leafkit.training.gates import BEST, BestStudent, Development, FiniteLoss, mean_cosine, require_learning
 from leafkit.training.log import open_log
 from leafkit.training.objectives import Objective
-from leafkit.training.optimizer import MovingAverage, OrthonormalProjection, make_optimizer, move, set_rates
+from leafkit.training.optimizer import MovingAverage, make_optimizer, move, set_rates
 from leafkit.training.processes import Processes
 from leafkit.training.recipe import Recipe
 from leafkit.training.report import DistilReport
@@ -62,6 +62,11 @@ class Loop:
         normalized = texts.space.normalized and recipe.normalized
         self.objective = Objective(recipe.objective, recipe.prefixes, normalized, recipe.ranking)
         self.objective.require_fits(texts.space.dim)
+        if recipe.projection == "orthonormal" and not texts.space.normalized:
+            raise RecipeError(
+                "projection: an orthonormal one gives all vectors one length, which means something in this space: take"
+                ' "linear"'
+            )
         self.development = development if processes.first else None
         self.held_out = held_out_rows(texts.keys, recipe.held_out)
         trained = np.setdiff1d(np.arange(len(texts.prompted)), self.held_out)
@@ -73,8 +78,6 @@ class Loop:
         sample = np.random.default_rng(recipe.seed).permutation(trained)[: recipe.start_sample]
         self.texts = self._turned(texts, sample)
         self.model = self._start(sample)
-        turns_only = recipe.projection_in(texts.space) == "orthonormal"
-        self.projection = OrthonormalProjection(self.model) if turns_only else None
         self.tokens = self._read_tokens()
         self.student = TrainedStudent(self.model, self.tokens, recipe)
         freeze_unused(self.student, self.tokens.ids(self.held_out[:1]))
@@ -110,7 +113,6 @@ class Loop:
                 base=self.recipe.base,
                 prompted=[self.texts.prompted[row] for row in sample],
                 targets=self.texts.vectors(sample),
-                projection=self.recipe.projection_in(self.texts.space),
                 on_progress=self.on_progress,
             )
             with new_folder(folder) as scratch:
@@ -139,7 +141,8 @@ class Loop:
             return self._train(log.write if log else _say_nothing)
 
     def _train(self, log: Callable[..., None]) -> DistilReport:
-        start = self._cosine(self.tokens)
+        with self._written():
+            start = self._cosine(self.tokens)
         loaded = load_newest(
             self.work / "checkpoints", self.model, self.optimizer, self.average, identity=self.identity
         )
@@ -216,10 +219,7 @@ class Loop:
             return of_all, math.nan
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        norm = move(self.optimizer)
-        if self.projection is not None:
-            self.projection.restore()
-        return of_all, norm
+        return of_all, move(self.optimizer)
 
     def _gate_is_due(self, step: int, before: float, now: float) -> bool:
         if self.recipe.gates.every is not None:
@@ -230,13 +230,18 @@ class Loop:
         """Measure the student, the first process alone, the others wait; give the cosine."""
         values = {"cosine": NOT_MINE}
         if self.processes.first:
-            with self.average.in_place():
+            with self.average.in_place(), self._written():
                 values = {"cosine": self._cosine(self.tokens)}
                 if self.development is not None:
                     values |= self.development.judge(SentenceEncoder(self.model, self.texts.space, "in-training"))
                 best.offer(self.model, self.texts.space, position.step, values)
             log(event="gate", **values, **vars(position))
         return self._agreed(values["cosine"])
+
+    def _written(self) -> AbstractContextManager[None]:
+        """The model as gates see it and as it is written."""
+        turned = self.recipe.projection_in(self.texts.space) == "orthonormal"
+        return without_stretching(self.model) if turned else nullcontext()
 
     def _require_learning(self, start: float, cosine: float, progress: float, step: int) -> None:
         require_learning(start, cosine, progress=progress, step=step, tolerance=self.recipe.gates.tolerance)

@@ -74,31 +74,6 @@ def move(optimizer: torch.optim.Optimizer) -> float:
     return norm
 
 
-class OrthonormalProjection:
-    """Holds a student's projection to orthonormal columns (rows, if it has more columns): it turns and never stretches.
-
-    With any linear map the least loss shrinks the directions that a student cannot tell, by which texts are told apart.
-    """
-
-    def __init__(self, model: SentenceTransformer) -> None:
-        import torch
-
-        self._weights = [module.linear.weight for module in model if type(module).__name__ == "Dense"]
-        with torch.no_grad():
-            for weight in self._weights:
-                left, _, right = torch.linalg.svd(weight.double(), full_matrices=False)
-                weight.copy_(left @ right)
-
-    def restore(self) -> None:
-        """After a step: one iteration of Newton's to the nearest such matrix (Björck and Bowie 1971)."""
-        import torch
-
-        with torch.no_grad():
-            for weight in self._weights:
-                tall = weight if weight.shape[0] >= weight.shape[1] else weight.T
-                tall.copy_(1.5 * tall - 0.5 * tall @ (tall.T @ tall))
-
-
 class MovingAverage:
     """An exponential moving average of a model's weights; with a decay of 0 it is the weights themselves."""
 

@@ -87,15 +87,23 @@ def test_a_recipe_with_every_option_trains(store, tmp_path):
     assert report.best_step in range(0, report.steps + 1, 5) or report.best_step == report.steps
 
 
-def test_an_orthonormal_projection_stays_one(store, tmp_path):
-    recipe = preset("layers:1", data=[store], epochs=1, projection="orthonormal", learning_rate=1e-3, rotate="pca")
-    distil(recipe, tmp_path / "leaf")
-    distil(recipe.model_copy(update={"epochs": 0.1}), tmp_path / "sooner")
-    (later, sooner) = (open_student(tmp_path / name).model[-2].linear for name in ("leaf", "sooner"))
-    assert later.bias is None
-    assert not torch.equal(later.weight, sooner.weight)
-    gram = later.weight @ later.weight.T if later.out_features < later.in_features else later.weight.T @ later.weight
-    torch.testing.assert_close(gram.detach(), torch.eye(len(gram)), atol=1e-3, rtol=0)
+def test_what_is_written_stretches_nothing_and_what_is_trained_may(store, tmp_path):
+    recipe = preset(
+        "layers:1", data=[store], epochs=1, projection="orthonormal", learning_rate=1e-3, ema=0.9, gates={"every": 999}
+    )
+    of_turned = distil(recipe, tmp_path / "turned")
+    of_linear = distil(recipe.model_copy(update={"projection": "linear"}), tmp_path / "linear")
+    assert of_turned.cosine_start < of_linear.cosine_start  # both are of what would be written
+    assert _losses(tmp_path / "turned") == _losses(tmp_path / "linear")
+    turned, linear = (open_student(tmp_path / name).model for name in ("turned", "linear"))
+    weight = turned[-2].linear.weight.detach()
+    torch.testing.assert_close(weight.T @ weight, torch.eye(weight.shape[1]), atol=1e-5, rtol=0)
+    assert not turned[-2].linear.bias.any()
+    assert linear[-2].linear.bias.any()
+    left, _, right = torch.linalg.svd(linear[-2].linear.weight, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(weight.flatten(), (left @ right).detach().flatten(), dim=0) > 0.99
+    for one, other in zip(turned[0].parameters(), linear[0].parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_ranking_term_moves_the_weights_and_falls(store, tmp_path):

@@ -33,7 +33,7 @@ BAD_RECIPES = [
     ),
     ({"student": "static", "epochs": 1, "ema": 1.0}, "ema: .*less than 1"),
     ({"student": "static", "epochs": 1, "projection": "orthonormal"}, "a static student has no projection"),
-    ({"student": "layers:1", "epochs": 1, "projection": "turned"}, "projection: .*'ridge' or 'orthonormal'"),
+    ({"student": "layers:1", "epochs": 1, "projection": "turned"}, "projection: .*'orthonormal' or 'linear'"),
     ({"student": "static"}, "epochs or minutes"),
     ({"student": "static", "epochs": 1, "minutes": 1}, "epochs or minutes"),
     ({"epochs": 1}, "student is missing"),
@@ -69,16 +69,16 @@ def test_a_file_may_name_a_preset_and_its_own_length_goes_first(tmp_path):
 def test_the_default_is_leafs_recipe():
     recipe = preset("layers:6")
     assert (recipe.batch_size, recipe.epochs, recipe.cycles, recipe.learning_rate) == (32, 30, 3, 1e-4)
-    assert recipe.projection == "ridge"
+    assert recipe.projection == "linear"
     assert preset("static").batch_size == 256
 
 
 def test_the_projection_stretches_nothing_where_all_vectors_have_one_length():
     space = EmbeddingSpace(TeacherId("teacher", "1"), 8, True, "cosine")
     fast, leaf = preset("layers:6", "fast"), preset("layers:6")
-    assert (fast.projection_in(space), leaf.projection_in(space)) == ("orthonormal", "ridge")
+    assert (fast.projection_in(space), leaf.projection_in(space)) == ("orthonormal", "linear")
     longs = replace(space, normalized=False, similarity="dot")
-    assert fast.projection_in(longs) == "ridge"
+    assert fast.projection_in(longs) == "linear"
 
 
 def test_where_the_data_lie_is_no_part_of_a_recipes_identity():

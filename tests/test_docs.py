@@ -28,7 +28,7 @@ def test_files_and_folders_that_architecture_names_exist():
 
 
 def test_every_command_and_option_in_the_readme_is_the_command_lines_own():
-    typer = pytest.importorskip("typer")
+    typer = pytest.importorskip("typer", reason="typer is not installed (extra: train)")
     from leafkit.cli.main import app
 
     def options(command):

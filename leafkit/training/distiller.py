@@ -108,8 +108,9 @@ def _run(
                     f"{folder} has appeared since the run began: move it away and run the same command again; the leaf"
                     f" is in {work}"
                 )
-            best = max((work / BEST).glob("step-*"))
-            save_student(load_model(best)[0], loop.texts.space, folder, recipe_hash=recipe.hash, beside=beside)
+            best = load_model(max((work / BEST).glob("step-*")))[0].to(processes.device)
+            with loop.as_written(best):
+                save_student(best, loop.texts.space, folder, recipe_hash=recipe.hash, beside=beside)
     if processes.first:
         shutil.rmtree(work, ignore_errors=True)
     processes.wait()

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from leafkit.progress import OnProgress, Progress
 from leafkit.rotation import FILE as ROTATION
 from leafkit.rotation import Rotation
 from leafkit.space import KINDS
-from leafkit.students import build_student, parse_spec, without_stretching, write_student
+from leafkit.students import build_student, parse_spec, projection_inputs, projection_of, whitened, write_student
 from leafkit.teachers.sentence_transformers import TOKENS_PER_BATCH, SentenceEncoder, batches_by_length, load_model
 from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
 from leafkit.training.checkpoints import Position, load_newest, save_checkpoint
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SHOW_EVERY_S = 0.5
 GATES_IN_A_RUN = 10
+WHITENED_ON = 2048  # texts whose second moment the written projection evens out
 RANKED = 512  # documents a step, where the recipe asks for the ranking term
 NOT_MINE, NO_NUMBER = -math.inf, -2.0  # a gate's cosine where another process measured it; where it is NaN
 
@@ -62,9 +63,9 @@ class Loop:
         normalized = texts.space.normalized and recipe.normalized
         self.objective = Objective(recipe.objective, recipe.prefixes, normalized, recipe.ranking)
         self.objective.require_fits(texts.space.dim)
-        if recipe.projection == "orthonormal" and not texts.space.normalized:
+        if recipe.projection == "whitened" and not texts.space.normalized:
             raise RecipeError(
-                "projection: an orthonormal one gives all vectors one length, which means something in this space: take"
+                "projection: a whitened one gives vectors other lengths, which mean something in this space: take"
                 ' "linear"'
             )
         self.development = development if processes.first else None
@@ -76,6 +77,7 @@ class Loop:
                 raise RecipeError(f"data: weight {weight} of {len(rows)} texts is less than one text an epoch")
         torch.manual_seed(recipe.seed)
         sample = np.random.default_rng(recipe.seed).permutation(trained)[: recipe.start_sample]
+        self.sample = sample[:WHITENED_ON]
         self.texts = self._turned(texts, sample)
         self.model = self._start(sample)
         self.tokens = self._read_tokens()
@@ -141,8 +143,7 @@ class Loop:
             return self._train(log.write if log else _say_nothing)
 
     def _train(self, log: Callable[..., None]) -> DistilReport:
-        with self._written():
-            start = self._cosine(self.tokens)
+        start = self._cosine()
         loaded = load_newest(
             self.work / "checkpoints", self.model, self.optimizer, self.average, identity=self.identity
         )
@@ -230,18 +231,28 @@ class Loop:
         """Measure the student, the first process alone, the others wait; give the cosine."""
         values = {"cosine": NOT_MINE}
         if self.processes.first:
-            with self.average.in_place(), self._written():
-                values = {"cosine": self._cosine(self.tokens)}
+            with self.average.in_place():
+                values = {"cosine": self._cosine()}
                 if self.development is not None:
-                    values |= self.development.judge(SentenceEncoder(self.model, self.texts.space, "in-training"))
+                    with self.as_written(self.model):
+                        values |= self.development.judge(SentenceEncoder(self.model, self.texts.space, "in-training"))
                 best.offer(self.model, self.texts.space, position.step, values)
             log(event="gate", **values, **vars(position))
         return self._agreed(values["cosine"])
 
-    def _written(self) -> AbstractContextManager[None]:
-        """The model as gates see it and as it is written."""
-        turned = self.recipe.projection_in(self.texts.space) == "orthonormal"
-        return without_stretching(self.model) if turned else nullcontext()
+    @contextlib.contextmanager
+    def as_written(self, model: SentenceTransformer) -> Iterator[None]:
+        """Put the projection that the recipe wants written into a student of this run while the context lasts."""
+        if self.recipe.projection_in(self.texts.space) == "linear" or projection_of(model) is None:
+            yield
+            return
+        with projection_inputs(model) as inputs:
+            done = 0
+            for batch, _ in self._vectors(TrainedStudent(model, self.tokens, self.recipe), self.sample):
+                done += len(batch)
+                self.on_progress(Progress("write", done, len(self.sample), "student's vectors, to even out"))
+        with whitened(model, inputs):
+            yield
 
     def _require_learning(self, start: float, cosine: float, progress: float, step: int) -> None:
         require_learning(start, cosine, progress=progress, step=step, tolerance=self.recipe.gates.tolerance)
@@ -251,14 +262,21 @@ class Loop:
         largest = self.processes.largest(value if math.isfinite(value) or value == NOT_MINE else NO_NUMBER)[0]
         return math.nan if largest == NO_NUMBER else largest
 
-    def _cosine(self, tokens: Tokens) -> float:
+    def _cosine(self) -> float:
         """Mean cosine of the held-out rows to their teacher vectors."""
         ours, theirs = [], []
-        with torch.inference_mode():
-            for batch in batches_by_length(tokens.lengths[self.held_out].tolist(), TOKENS_PER_BATCH):
-                ours.append(self.student(tokens.ids(self.held_out[batch])).cpu().numpy())
-                theirs.append(self.targets[batch])
+        for batch, vectors in self._vectors(self.student, self.held_out):
+            ours.append(vectors)
+            theirs.append(self.targets[batch])
         return mean_cosine(ours, theirs)
+
+    def _vectors(
+        self, student: TrainedStudent, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """The student's vectors of rows, batch by batch, each with the places of its rows."""
+        for batch in batches_by_length(self.tokens.lengths[rows].tolist(), TOKENS_PER_BATCH):
+            with torch.inference_mode():
+                yield batch, student(self.tokens.ids(rows[batch])).cpu().numpy()
 
     def _show(self, position: Position, before: Position, last: int | None, loss: float, cosine: float) -> None:
         rate = (position.texts - before.texts) / max(position.seconds - before.seconds, 1e-9)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from leafkit.students import projection_of
 from leafkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ def make_optimizer(model: SentenceTransformer, recipe: Recipe) -> torch.optim.Op
     found = [LAYER.search(name) for name, _ in model.named_parameters()]
     depth = 1 + max((int(match[1]) for match in found if match), default=-1)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    projection = projection_of(model)
     for place, module in enumerate(model):
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-            factor = _rate_factor(f"{place}.{name}", type(module).__name__, depth, recipe)
+            own = module is projection
+            factor = recipe.projection_factor if own else _rate_factor(f"{place}.{name}", depth, recipe)
             groups.setdefault((factor, decay), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -45,9 +48,7 @@ def make_optimizer(model: SentenceTransformer, recipe: Recipe) -> torch.optim.Op
     )
 
 
-def _rate_factor(name: str, module: str, depth: int, recipe: Recipe) -> float:
-    if module == "Dense":
-        return recipe.projection_factor
+def _rate_factor(name: str, depth: int, recipe: Recipe) -> float:
     found = LAYER.search(name)
     if found:
         return recipe.layer_decay ** (depth - 1 - int(found[1]))

@@ -200,11 +200,15 @@ def test_lists_are_cut_as_often_as_need_be(cuda, documents, k, parts):
 
 def test_many_results_take_fewer_parts_than_asked_for(cuda, monkeypatch):
     held, asked = vectors(700, 4), vectors(3, 4, seed=1)
-    monkeypatch.setattr("leafkit.ops.cuda.LISTS_MEMORY", 1)
     expected, wanted = reference.search_topk(asked.numpy(force=True), held.numpy(force=True), 20)
-    scores, rows = cuda.search_topk(asked, held, 20, parts=5)
-    np.testing.assert_array_equal(rows.numpy(force=True), wanted)
-    np.testing.assert_array_equal(scores.numpy(force=True), expected.astype(np.float32))
+    memory, sizes = cuda._memory, []
+    monkeypatch.setattr(cuda, "_memory", lambda size, like: sizes.append(size) or memory(size, like))
+    for budget, parts in ((cuda.LISTS_MEMORY, 1), (cuda.LISTS_MEMORY, 5), (1, 5)):
+        monkeypatch.setattr(cuda, "LISTS_MEMORY", budget)
+        scores, rows = cuda.search_topk(asked, held, 20, parts=parts)
+        np.testing.assert_array_equal(rows.numpy(force=True), wanted)
+        np.testing.assert_array_equal(scores.numpy(force=True), expected.astype(np.float32))
+    assert sizes[2] == sizes[0] < sizes[1]
 
 
 @pytest.mark.parametrize("matrix_unit", [True, False])

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,10 +6,11 @@ import numpy as np
 import pytest
 
 from leafkit.errors import ModelError, ShapeMismatch, UnknownStudent
-from leafkit.students import LayersSpec, ModelSpec, StaticSpec, fit_ridge, parse_spec, without_stretching
+from leafkit.students import LayersSpec, ModelSpec, StaticSpec, fit_ridge, parse_spec, whitened
 from leafkit.students.specs import kept_layers
 from tests import tiny
 
+NO_TORCH = "torch is not installed (extra: train)"
 BAD_SPECS = ["layers", "layers:0", "layers:x", "layers:2:last", "layers:2:first:3", "", "no/such/folder", "foo:bar"]
 
 
@@ -44,29 +46,50 @@ def test_the_ridge_finds_a_linear_map():
     assert ridge.cosine > 0.9999
 
 
+def dense_layer(wide, dim):
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    from sentence_transformers.base.modules import Dense
+
+    return Dense(wide, dim, activation_function=torch.nn.Identity())
+
+
 @pytest.mark.parametrize(("wide", "dim"), [(8, 20), (20, 8), (9, 9)])
-def test_a_projection_without_stretching_is_the_nearest_and_only_lent(wide, dim):
-    torch = pytest.importorskip("torch")
-
-    class Dense(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = torch.nn.Linear(wide, dim)
-
-    other, dense = torch.nn.Linear(3, 3), Dense()
-    before = [parameter.detach().clone() for parameter in (*other.parameters(), *dense.parameters())]
-    with without_stretching([other, dense]):
-        weight = dense.linear.weight.detach().clone()
-        assert not dense.linear.bias.any()
-    after = [*other.parameters(), *dense.parameters()]
+def test_a_whitened_projection_is_a_turn_behind_half_a_whitening_and_only_lent(wide, dim):
+    own, projection = dense_layer(wide, wide), dense_layer(wide, dim)  # a model may have a Dense of its own
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    before = [parameter.detach().clone() for parameter in (*own.parameters(), *projection.parameters())]
+    x = np.random.default_rng(0).normal(size=(300, wide)) * np.linspace(0.1, 2, wide) + 0.3
+    with whitened([own, projection], [x[:100], x[100:]]):
+        weight = projection.linear.weight.detach().double().numpy()
+        assert not projection.linear.bias.any()
+        assert torch.equal(own.linear.weight, before[0])
+    after = [*own.parameters(), *projection.parameters()]
     assert all(torch.equal(one, now) for one, now in zip(before, after, strict=True))
-    torch.testing.assert_close(torch.linalg.svdvals(weight), torch.ones(min(wide, dim)))
-    near = torch.linalg.norm(weight - before[2])
-    random = torch.Generator().manual_seed(0)
-    for _ in range(100):
-        moved = before[2] + 0.1 * torch.randn(dim, wide, generator=random)
-        left, _, right = torch.linalg.svd(moved, full_matrices=False)
-        assert torch.linalg.norm(left @ right - before[2]) > near
+    left, _, right = np.linalg.svd(before[2].double().numpy(), full_matrices=False)
+    moment = sum(np.outer(row, row) for row in x) / len(x)
+    level = np.trace(moment) / wide  # Ledoit and Wolf 2004, lemmas 3.2 to 3.4: towards a multiple of the identity
+    noise = sum(np.sum((np.outer(row, row) - moment) ** 2) for row in x) / len(x) ** 2
+    share = min(noise / np.sum((moment - level * np.eye(wide)) ** 2), 1)
+    values, vectors = np.linalg.eigh((1 - share) * moment + share * level * np.eye(wide))
+    np.testing.assert_allclose(weight, left @ right @ (vectors * (values / level) ** -0.25) @ vectors.T, atol=1e-5)
+
+
+def test_inputs_that_do_not_fit_the_projection_are_refused():
+    projection = dense_layer(6, 9)
+    wrong = {"3 inputs, widths [5]": [np.ones((3, 5))], "1 inputs, widths [6]": [np.ones((1, 6))], "0 inputs": []}
+    for found, inputs in wrong.items():
+        with pytest.raises(ShapeMismatch, match=re.escape(found)), whitened([projection], inputs):
+            pass
+    with pytest.raises(ModelError, match="no projection: no Dense among int"), whitened([1], [np.ones((3, 5))]):
+        pass
+
+
+def test_texts_that_are_all_alike_give_a_finite_projection():
+    projection = dense_layer(6, 9)
+    with whitened([projection], [np.ones((4, 6))]):
+        weight = projection.linear.weight.detach()
+        assert weight.isfinite().all()
+        assert weight.norm() > 0
 
 
 def test_features_and_targets_must_pair_up():
@@ -90,7 +113,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
 def test_the_projection_survives_saving_without_activation_case_05(cases, tmp_path):
     import json
 
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
     from sentence_transformers.base.modules import Dense
 
     case = cases / "05-projection-in-the-export"
@@ -118,7 +141,7 @@ np.save({str(tmp_path / "out.npy")!r}, out.detach().numpy())
     [(True, ["Normalize", "Dense", "Normalize"], ["Normalize", "Dense", "Normalize"]), (False, ["Dense"], ["Dense"])],
 )
 def test_the_projection_reads_unit_vectors_where_the_space_has_them(tmp_path, normalized, layers, given):
-    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("sentence_transformers", reason=NO_TORCH)
     from leafkit.students import build_student
     from leafkit.teachers import open_teacher
 

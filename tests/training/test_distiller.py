@@ -25,11 +25,12 @@ from leafkit.errors import (
 )  # fmt: skip
 from leafkit.export import export_router
 from leafkit.index import Index
-from leafkit.store import EmbeddingStore, Row
-from leafkit.students import open_encoder, open_student, student_rotation
+from leafkit.store import EmbeddingStore, Row, embed_texts
+from leafkit.students import open_encoder, open_student, projection_inputs, student_rotation
 from leafkit.teachers import open_teacher
 from leafkit.training import distil, preset
 from leafkit.training.gates import require_learning
+from tests import tiny
 
 
 @pytest.fixture(scope="session")
@@ -87,23 +88,55 @@ def test_a_recipe_with_every_option_trains(store, tmp_path):
     assert report.best_step in range(0, report.steps + 1, 5) or report.best_step == report.steps
 
 
-def test_what_is_written_stretches_nothing_and_what_is_trained_may(store, tmp_path):
+def test_what_is_written_is_evened_out_and_what_is_trained_is_not(store, tmp_path):
     recipe = preset(
-        "layers:1", data=[store], epochs=1, projection="orthonormal", learning_rate=1e-3, ema=0.9, gates={"every": 999}
+        "layers:1", data=[store], epochs=1, projection="whitened", learning_rate=1e-3, ema=0.9, gates={"every": 999}
     )
-    of_turned = distil(recipe, tmp_path / "turned")
+    of_whitened = distil(recipe, tmp_path / "whitened")
     of_linear = distil(recipe.model_copy(update={"projection": "linear"}), tmp_path / "linear")
-    assert of_turned.cosine_start < of_linear.cosine_start  # both are of what would be written
-    assert _losses(tmp_path / "turned") == _losses(tmp_path / "linear")
-    turned, linear = (open_student(tmp_path / name).model for name in ("turned", "linear"))
-    weight = turned[-2].linear.weight.detach()
-    torch.testing.assert_close(weight.T @ weight, torch.eye(weight.shape[1]), atol=1e-5, rtol=0)
-    assert not turned[-2].linear.bias.any()
-    assert linear[-2].linear.bias.any()
-    left, _, right = torch.linalg.svd(linear[-2].linear.weight, full_matrices=False)
-    assert torch.nn.functional.cosine_similarity(weight.flatten(), (left @ right).detach().flatten(), dim=0) > 0.99
-    for one, other in zip(turned[0].parameters(), linear[0].parameters(), strict=True):
+    assert vars(of_whitened) == vars(of_linear) | {name: vars(of_whitened)[name] for name in ("folder", "seconds")}
+    assert _losses(tmp_path / "whitened") == _losses(tmp_path / "linear")
+    evened, linear = (open_student(tmp_path / name).model for name in ("whitened", "linear"))
+    for one, other in zip(evened[0].parameters(), linear[0].parameters(), strict=True):
         assert torch.equal(one, other)
+    assert not evened[-2].linear.bias.any()
+    assert linear[-2].linear.bias.any()
+    left, _, right = torch.linalg.svd(linear[-2].linear.weight.detach(), full_matrices=False)
+    turned = torch.linalg.solve(left @ right, evened[-2].linear.weight.detach())  # what comes before the turn
+    torch.testing.assert_close(turned, turned.T, atol=1e-4, rtol=1e-4)
+    assert torch.linalg.eigvalsh(turned).min() > 0
+    rows = tiny.texts(300)
+    with projection_inputs(linear) as seen:
+        linear.encode([row.text for row in rows])
+    x = np.concatenate(seen)
+    largest = [np.linalg.norm(y, 2) ** 2 / np.linalg.norm(y) ** 2 for y in (x, x @ turned.numpy())]
+    assert largest[1] < 0.9 * largest[0]
+
+
+def test_the_development_collection_is_judged_by_what_would_be_written(store, tmp_path):
+    judged = []
+
+    class Development:
+        def prepare(self, folder, rotation):
+            return {}
+
+        def judge(self, student):
+            judged.append(student.model[-2].linear.weight.detach().clone())
+            return {"ndcg_at_10_asymmetric": 0.5, "ndcg_at_10_symmetric": 0.5}
+
+    gates = {"every": 999, "development": str(tmp_path)}
+    recipe = preset("layers:1", data=[store], epochs=0.5, learning_rate=1e-3, gates=gates)
+    distil(recipe.model_copy(update={"projection": "whitened"}), tmp_path / "leaf", development=Development())
+    assert torch.equal(judged[-1], open_student(tmp_path / "leaf").model[-2].linear.weight)
+
+
+def test_a_whitened_projection_is_refused_where_lengths_mean_something(tmp_path):
+    folder = tiny.save_teacher(tmp_path / "t", normalize=False, similarity="dot")
+    teacher = open_teacher(folder)
+    embed_texts(teacher, tiny.texts(60), EmbeddingStore.create(tmp_path / "dots", teacher.space, model=str(folder)))
+    with pytest.raises(RecipeError, match='mean something in this space: take "linear"'):
+        distil(preset("layers:1", data=[tmp_path / "dots"], epochs=1, projection="whitened"), tmp_path / "leaf")
+    assert not (tmp_path / "leaf.run").exists()
 
 
 def test_the_ranking_term_moves_the_weights_and_falls(store, tmp_path):
@@ -128,7 +161,7 @@ def test_the_leaf_is_the_best_gates(store, tmp_path, monkeypatch):
     scores = iter([0.5, 0.1, 0.9, 0.2, 0.3, 0.4, 0.2, 0.1, 0.3, 0.2, 0.1])
     kept = {}
 
-    def gated(self, tokens):
+    def gated(self):
         weight = self.model[-2].linear.weight.detach().clone()
         score = next(scores, 0.1)
         kept[score] = weight

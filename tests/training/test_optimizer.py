@@ -4,7 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: train)")
 
-from leafkit.training.optimizer import move  # only where torch is
+from leafkit.training import preset  # only where torch is
+from leafkit.training.optimizer import make_optimizer, move
 
 
 def parameters_and_optimizer(scale):
@@ -31,3 +32,14 @@ def test_a_gradient_that_is_not_a_number_shows_in_the_norm():
     parameters, optimizer = parameters_and_optimizer(1.0)
     parameters[0].grad[0, 0] = float("nan")
     assert not move(optimizer) <= 1
+
+
+def test_only_the_last_dense_is_the_projection_and_moves_faster():
+    from sentence_transformers.base.modules import Dense
+
+    own, projection = Dense(4, 4), Dense(4, 6)
+    recipe = preset("layers:1", epochs=1, learning_rate=1e-3, projection_factor=3.0)
+    groups = make_optimizer(torch.nn.ModuleList([own, projection]), recipe).param_groups
+    rates = {id(parameter): group["peak"] for group in groups for parameter in group["params"]}
+    assert {rates[id(parameter)] for parameter in own.parameters()} == {1e-3}
+    assert {rates[id(parameter)] for parameter in projection.parameters()} == {3e-3}

@@ -32,8 +32,8 @@ BAD_RECIPES = [
         "kind_weights are 0 for query: nothing would be learned",
     ),
     ({"student": "static", "epochs": 1, "ema": 1.0}, "ema: .*less than 1"),
-    ({"student": "static", "epochs": 1, "projection": "orthonormal"}, "a static student has no projection"),
-    ({"student": "layers:1", "epochs": 1, "projection": "turned"}, "projection: .*'orthonormal' or 'linear'"),
+    ({"student": "static", "epochs": 1, "projection": "whitened"}, "a static student has no projection"),
+    ({"student": "layers:1", "epochs": 1, "projection": "turned"}, "projection: .*'whitened' or 'linear'"),
     ({"student": "static"}, "epochs or minutes"),
     ({"student": "static", "epochs": 1, "minutes": 1}, "epochs or minutes"),
     ({"epochs": 1}, "student is missing"),
@@ -73,10 +73,10 @@ def test_the_default_is_leafs_recipe():
     assert preset("static").batch_size == 256
 
 
-def test_the_projection_stretches_nothing_where_all_vectors_have_one_length():
+def test_the_projection_is_whitened_where_all_vectors_have_one_length():
     space = EmbeddingSpace(TeacherId("teacher", "1"), 8, True, "cosine")
     fast, leaf = preset("layers:6", "fast"), preset("layers:6")
-    assert (fast.projection_in(space), leaf.projection_in(space)) == ("orthonormal", "linear")
+    assert (fast.projection_in(space), leaf.projection_in(space)) == ("whitened", "linear")
     longs = replace(space, normalized=False, similarity="dot")
     assert fast.projection_in(longs) == "linear"
 

@@ -9,7 +9,7 @@ from leafkit.students.folder import (
     student_rotation,
     write_student,
 )
-from leafkit.students.projection import Ridge, fit_ridge, projection_inputs, projection_of, whitened
+from leafkit.students.projection import Ridge, fit_ridge, pooled_vectors, projection_of, whitened
 from leafkit.students.specs import LayersSpec, ModelSpec, StaticSpec, StudentSpec, parse_spec
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "open_model",
     "open_student",
     "parse_spec",
-    "projection_inputs",
+    "pooled_vectors",
     "projection_of",
     "save_student",
     "student_rotation",

@@ -63,59 +63,66 @@ def projection_of(model: SentenceTransformer) -> Any | None:
 
 
 @contextlib.contextmanager
-def projection_inputs(model: SentenceTransformer) -> Iterator[list[NDArray[np.float32]]]:
-    """Collect what enters the projection while the context lasts, a (B, d) array for every batch that is run.
+def pooled_vectors(model: SentenceTransformer) -> Iterator[list[NDArray[np.float32]]]:
+    """Collect a student's pooled vectors while the context lasts: a (B, d) array for every batch that is run.
+
+    They are what enters the projection or, where there is none, what the token table gives.
 
     Raises:
-        ModelError: the model has no projection.
+        ModelError: the model has neither.
     """
-    projection = _required(model)
-    seen: list[NDArray[np.float32]] = []
+    pooled: list[NDArray[np.float32]] = []
 
-    def note(_: Any, features: tuple[dict[str, Any], ...]) -> None:
-        seen.append(features[0]["sentence_embedding"].detach().float().cpu().numpy())
+    def note(features: dict[str, Any]) -> None:
+        pooled.append(features["sentence_embedding"].detach().float().cpu().numpy())
 
-    handle = projection.register_forward_pre_hook(note)
+    projection, table = projection_of(model), _table_of(model)
+    if projection is not None:
+        handle = projection.register_forward_pre_hook(lambda _, given: note(given[0]))
+    else:
+        handle = _required(table, model).register_forward_hook(lambda _, __, out: note(out))
     try:
-        yield seen
+        yield pooled
     finally:
         handle.remove()
 
 
 @contextlib.contextmanager
-def whitened(model: SentenceTransformer, inputs: Sequence[NDArray[np.floating[Any]]]) -> Iterator[None]:
-    """Put a projection that evens out the student's directions into a model while the context lasts.
+def whitened(model: SentenceTransformer, pooled: Sequence[NDArray[np.floating[Any]]]) -> Iterator[None]:
+    """Even out the directions in which a student's vectors spread, while the context lasts.
 
     The least loss shrinks the directions that a student cannot tell, and shifts all texts towards their mean; texts are
     told apart by those directions too. Instead of W x + b with W = U S V', texts get U V' C^(-1/4) x, C the second
-    moment of x (Ledoit and Wolf 2004): half a whitening, then a turn that stretches nothing. Trained that way from the
-    start it is the encoder that learns to shrink, and less is won (``docs/explanation/decisions.md``).
+    moment of the directions of x (Ledoit and Wolf 2004): half a whitening, then a turn that stretches nothing. A token
+    table gets C^(-1/4) alone. Trained that way from the start it is the encoder that learns to shrink, and less is won
+    (``docs/explanation/decisions.md``).
 
     Args:
         model: the student.
-        inputs: (B, d) arrays, what enters the projection for texts such as were trained on: ``projection_inputs``.
+        pooled: (B, d) arrays, its ``pooled_vectors`` of texts such as were trained on.
 
     Raises:
-        ModelError: the model has no projection.
-        ShapeMismatch: there are fewer than 2 inputs, or they have another width than the projection.
+        ModelError: the model has neither a projection nor a token table.
+        ShapeMismatch: there are fewer than 2 vectors, or they have another width than the projection or the table.
     """
     import torch
-    from sklearn.covariance import ledoit_wolf
 
-    projection = _required(model)
-    weight, bias = projection.linear.weight, projection.linear.bias
-    rows, widths = sum(map(len, inputs)), sorted({array.shape[-1] for array in inputs})
+    projection, table = projection_of(model), _table_of(model)
+    if projection is not None:
+        weight, bias = projection.linear.weight, projection.linear.bias
+    else:
+        weight, bias = _required(table, model).embedding.weight, None
+    rows, widths = sum(map(len, pooled)), sorted({array.shape[-1] for array in pooled})
     if rows < 2 or widths != [weight.shape[1]]:
-        raise ShapeMismatch(f"{rows} inputs, widths {widths}: expected 2 or more of {weight.shape[1]}")
-    moment, _ = ledoit_wolf(np.concatenate(inputs).astype(np.float64), assume_centered=True)
-    values, vectors = np.linalg.eigh(moment)
-    values = np.maximum(values / max(values.mean(), 1e-30), 1e-6)
-    left, _, right = np.linalg.svd(weight.detach().double().cpu().numpy(), full_matrices=False)
-    turned = left @ right @ (vectors * values**-WHITENING) @ vectors.T
+        raise ShapeMismatch(f"{rows} pooled vectors, widths {widths}: expected 2 or more of {weight.shape[1]}")
+    before = weight.detach().double().cpu().numpy()
+    if projection is not None:
+        left, _, right = np.linalg.svd(before, full_matrices=False)
+        before = left @ right
     held = [(parameter, parameter.detach().clone()) for parameter in (weight, bias) if parameter is not None]
     try:
         with torch.no_grad():
-            weight.copy_(torch.from_numpy(turned))
+            weight.copy_(torch.from_numpy(before @ _half_whitening(np.concatenate(pooled))))
             if bias is not None:
                 bias.zero_()
         yield
@@ -125,11 +132,26 @@ def whitened(model: SentenceTransformer, inputs: Sequence[NDArray[np.floating[An
                 parameter.copy_(value)
 
 
-def _required(model: SentenceTransformer) -> Any:
-    projection = projection_of(model)
-    if projection is None:
-        raise ModelError("the model has no projection: no Dense among " + ", ".join(type(m).__name__ for m in model))
-    return projection
+def _half_whitening(x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """C^(-1/4), (d, d), up to a factor; C the second moment of the rows' directions, drawn towards the identity."""
+    from sklearn.covariance import ledoit_wolf
+
+    norms = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    moment, _ = ledoit_wolf(x / np.where(norms == 0, 1, norms), assume_centered=True)
+    values, vectors = np.linalg.eigh(moment)
+    values = np.maximum(values / max(values.mean(), 1e-30), 1e-6)
+    return np.asarray((vectors * values**-WHITENING) @ vectors.T)
+
+
+def _table_of(model: SentenceTransformer) -> Any | None:
+    return next((module for module in model if type(module).__name__ == "StaticEmbedding"), None)
+
+
+def _required(module: Any | None, model: SentenceTransformer) -> Any:
+    if module is None:
+        found = ", ".join(type(part).__name__ for part in model)
+        raise ModelError(f"the model has no projection (Dense) and no token table (StaticEmbedding) to even out, it is {found}")
+    return module
 
 
 def _fits(

@@ -22,7 +22,7 @@ from leafkit.progress import OnProgress, Progress
 from leafkit.rotation import FILE as ROTATION
 from leafkit.rotation import Rotation
 from leafkit.space import KINDS
-from leafkit.students import build_student, parse_spec, projection_inputs, projection_of, whitened, write_student
+from leafkit.students import build_student, parse_spec, pooled_vectors, whitened, write_student
 from leafkit.teachers.sentence_transformers import TOKENS_PER_BATCH, SentenceEncoder, batches_by_length, load_model
 from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
 from leafkit.training.checkpoints import Position, load_newest, save_checkpoint
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 SHOW_EVERY_S = 0.5
 GATES_IN_A_RUN = 10
-WHITENED_ON = 2048  # texts whose second moment the written projection evens out
+WHITENED_ON = 2048  # texts whose second moment is evened out
 RANKED = 512  # documents a step, where the recipe asks for the ranking term
 NOT_MINE, NO_NUMBER = -math.inf, -2.0  # a gate's cosine where another process measured it; where it is NaN
 
@@ -63,11 +63,8 @@ class Loop:
         normalized = texts.space.normalized and recipe.normalized
         self.objective = Objective(recipe.objective, recipe.prefixes, normalized, recipe.ranking)
         self.objective.require_fits(texts.space.dim)
-        if recipe.projection == "whitened" and not texts.space.normalized:
-            raise RecipeError(
-                "projection: a whitened one gives vectors other lengths, which mean something in this space: take"
-                ' "linear"'
-            )
+        if recipe.whitened and not texts.space.normalized:
+            raise RecipeError("whitened: it changes the vectors' lengths, which mean something in this space: take false")
         self.development = development if processes.first else None
         self.held_out = held_out_rows(texts.keys, recipe.held_out)
         trained = np.setdiff1d(np.arange(len(texts.prompted)), self.held_out)
@@ -80,6 +77,9 @@ class Loop:
         self.sample = sample[:WHITENED_ON]
         self.texts = self._turned(texts, sample)
         self.model = self._start(sample)
+        if recipe.whitens(texts.space):
+            with pooled_vectors(self.model):
+                pass  # a student that cannot be evened out is refused now and not at the end
         self.tokens = self._read_tokens()
         self.student = TrainedStudent(self.model, self.tokens, recipe)
         freeze_unused(self.student, self.tokens.ids(self.held_out[:1]))
@@ -242,16 +242,16 @@ class Loop:
 
     @contextlib.contextmanager
     def as_written(self, model: SentenceTransformer) -> Iterator[None]:
-        """Put the projection that the recipe wants written into a student of this run while the context lasts."""
-        if self.recipe.projection_in(self.texts.space) == "linear" or projection_of(model) is None:
+        """Even a student of this run out while the context lasts, if the recipe wants it so."""
+        if not self.recipe.whitens(self.texts.space):
             yield
             return
-        with projection_inputs(model) as inputs:
+        with pooled_vectors(model) as pooled:
             done = 0
             for batch, _ in self._vectors(TrainedStudent(model, self.tokens, self.recipe), self.sample):
                 done += len(batch)
                 self.on_progress(Progress("write", done, len(self.sample), "student's vectors, to even out"))
-        with whitened(model, inputs):
+        with whitened(model, pooled):
             yield
 
     def _require_learning(self, start: float, cosine: float, progress: float, step: int) -> None:

@@ -14,11 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from leafkit.errors import RecipeError
 from leafkit.space import KINDS, EmbeddingSpace, Kind
 
-Projection = Literal["whitened", "linear"]
 Preset = Literal["leaf", "fast", "static"]
 PRESETS: dict[Preset, dict[str, Any]] = {
     # LEAF's own (arXiv 2509.12539). For millions of texts and hours.
-    "leaf": {"epochs": 30.0, "projection": "linear"},
+    "leaf": {"epochs": 30.0, "whitened": False},
     # For tens of thousands of texts and minutes: one fall of a higher rate, the projection, which starts from a fit
     # and not from text, moving faster. docs/results.md has what each brought.
     "fast": {
@@ -74,15 +73,14 @@ class KindWeights(_Table):
 
 
 class Recipe(_Table):
-    """A training configuration; the defaults are LEAF's, but for ``projection``.
+    """A training configuration; the defaults are LEAF's, but for ``whitened``.
 
     Attributes:
         student: a spec as ``leafkit distill --student`` takes it.
         base: model that layers or token vectors are cut from.
         data: stores to train on; a string stands for a store with weight 1 and both kinds.
-        projection: as it is written, and as the development collection sees it: ``linear``, as it was trained (LEAF's);
-            ``whitened``, evened out (``leafkit.students.whitened``), for spaces of unit vectors. None is the latter
-            where it can be.
+        whitened: whether the student is written, and shown to the development collection, with its directions evened
+            out (``leafkit.students.whitened``); in spaces of unit vectors only. None is yes there.
         objective: loss between student and teacher vector of the same text (LEAF: squared L2).
         normalized: in a space of unit vectors compare unit vectors; false compares what the projection gives.
         ranking: weight of a second term: the student is to rank 512 of the teacher's documents, others each step, as
@@ -112,7 +110,7 @@ class Recipe(_Table):
     student: str
     base: str | None = None
     data: tuple[Source, ...] = Field(default=(), validate_default=False)
-    projection: Projection | None = None
+    whitened: bool | None = None
     objective: Literal["squared_l2", "l2", "cosine"] = "squared_l2"
     normalized: bool = True
     ranking: float = Field(default=0.0, ge=0)
@@ -156,16 +154,14 @@ class Recipe(_Table):
             raise ValueError("give epochs or minutes, one of the two")
         if self.warmup >= 1 / self.cycles:
             raise ValueError(f"warmup {self.warmup} is no part of the first of {self.cycles} cycles")
-        if self.student == "static" and self.projection == "whitened":
-            raise ValueError("a static student has no projection that could be whitened")
         taken = sorted({kind for source in self.data for kind in source.kinds} or KINDS)
         if not any(getattr(self.kind_weights, kind) for kind in taken):
             raise ValueError(f"kind_weights are 0 for {' and '.join(taken)}: nothing would be learned")
         return self
 
-    def projection_in(self, space: EmbeddingSpace) -> Projection:
-        """What the projection is in a space."""
-        return self.projection or ("whitened" if space.normalized else "linear")
+    def whitens(self, space: EmbeddingSpace) -> bool:
+        """Whether a student in the space is written with its directions evened out."""
+        return space.normalized if self.whitened is None else self.whitened
 
     @property
     def identity(self) -> dict[str, Any]:

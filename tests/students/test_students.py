@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leafkit.errors import ModelError, ShapeMismatch, UnknownStudent
-from leafkit.students import LayersSpec, ModelSpec, StaticSpec, fit_ridge, parse_spec, whitened
+from leafkit.students import LayersSpec, ModelSpec, StaticSpec, fit_ridge, parse_spec, pooled_vectors, whitened
 from leafkit.students.specs import kept_layers
 from tests import tiny
 
@@ -66,6 +66,7 @@ def test_a_whitened_projection_is_a_turn_behind_half_a_whitening_and_only_lent(w
     after = [*own.parameters(), *projection.parameters()]
     assert all(torch.equal(one, now) for one, now in zip(before, after, strict=True))
     left, _, right = np.linalg.svd(before[2].double().numpy(), full_matrices=False)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
     moment = sum(np.outer(row, row) for row in x) / len(x)
     level = np.trace(moment) / wide  # Ledoit and Wolf 2004, lemmas 3.2 to 3.4: towards a multiple of the identity
     noise = sum(np.sum((np.outer(row, row) - moment) ** 2) for row in x) / len(x) ** 2
@@ -74,13 +75,49 @@ def test_a_whitened_projection_is_a_turn_behind_half_a_whitening_and_only_lent(w
     np.testing.assert_allclose(weight, left @ right @ (vectors * (values / level) ** -0.25) @ vectors.T, atol=1e-5)
 
 
-def test_inputs_that_do_not_fit_the_projection_are_refused():
+def test_a_token_table_is_half_whitened():
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    model = SentenceTransformer(modules=[StaticEmbedding(word_tokenizer(), embedding_dim=5)], device="cpu")
+    table = model[0].embedding.weight
+    with torch.no_grad():
+        table.mul_(torch.linspace(0.2, 3, 5))
+    before = table.detach().clone()
+    texts = [row.text for row in tiny.texts(400)]
+    with pooled_vectors(model) as pooled:
+        plain = model.encode(texts)
+    np.testing.assert_array_equal(np.sort(np.concatenate(pooled), axis=0), np.sort(plain, axis=0))
+
+    def spread(vectors):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        values = np.linalg.eigvalsh(unit.T @ unit)
+        return values[-1] / values[0]
+
+    with whitened(model, pooled):
+        evened = model.encode(texts)
+    assert spread(evened) < 0.3 * spread(plain)
+    assert torch.equal(table, before)
+
+
+def word_tokenizer():
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(["?", *tiny.WORDS])}, "?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return tokenizer
+
+
+def test_pooled_vectors_that_do_not_fit_the_projection_are_refused():
     projection = dense_layer(6, 9)
-    wrong = {"3 inputs, widths [5]": [np.ones((3, 5))], "1 inputs, widths [6]": [np.ones((1, 6))], "0 inputs": []}
-    for found, inputs in wrong.items():
-        with pytest.raises(ShapeMismatch, match=re.escape(found)), whitened([projection], inputs):
+    wrong = {"3 pooled vectors, widths [5]": [np.ones((3, 5))], "1 pooled vectors, widths [6]": [np.ones((1, 6))], "0 pooled vectors": []}
+    for found, pooled in wrong.items():
+        with pytest.raises(ShapeMismatch, match=re.escape(found)), whitened([projection], pooled):
             pass
-    with pytest.raises(ModelError, match="no projection: no Dense among int"), whitened([1], [np.ones((3, 5))]):
+    with pytest.raises(ModelError, match="no projection .* it is int"), whitened([1], [np.ones((3, 5))]):
         pass
 
 

@@ -17,6 +17,7 @@ import leafkit.training.loop as loop  # after the skip
 from leafkit.errors import (
     CorruptData,
     InputError,
+    ModelError,
     RecipeError,
     SpaceMismatch,
     TrainingStopped,
@@ -26,7 +27,7 @@ from leafkit.errors import (
 from leafkit.export import export_router
 from leafkit.index import Index
 from leafkit.store import EmbeddingStore, Row, embed_texts
-from leafkit.students import open_encoder, open_student, projection_inputs, student_rotation
+from leafkit.students import open_encoder, open_student, pooled_vectors, save_student, student_rotation
 from leafkit.teachers import open_teacher
 from leafkit.training import distil, preset
 from leafkit.training.gates import require_learning
@@ -90,10 +91,10 @@ def test_a_recipe_with_every_option_trains(store, tmp_path):
 
 def test_what_is_written_is_evened_out_and_what_is_trained_is_not(store, tmp_path):
     recipe = preset(
-        "layers:1", data=[store], epochs=1, projection="whitened", learning_rate=1e-3, ema=0.9, gates={"every": 999}
+        "layers:1", data=[store], epochs=1, whitened=True, learning_rate=1e-3, ema=0.9, gates={"every": 999}
     )
     of_whitened = distil(recipe, tmp_path / "whitened")
-    of_linear = distil(recipe.model_copy(update={"projection": "linear"}), tmp_path / "linear")
+    of_linear = distil(recipe.model_copy(update={"whitened": False}), tmp_path / "linear")
     assert vars(of_whitened) == vars(of_linear) | {name: vars(of_whitened)[name] for name in ("folder", "seconds")}
     assert _losses(tmp_path / "whitened") == _losses(tmp_path / "linear")
     evened, linear = (open_student(tmp_path / name).model for name in ("whitened", "linear"))
@@ -106,11 +107,31 @@ def test_what_is_written_is_evened_out_and_what_is_trained_is_not(store, tmp_pat
     torch.testing.assert_close(turned, turned.T, atol=1e-4, rtol=1e-4)
     assert torch.linalg.eigvalsh(turned).min() > 0
     rows = tiny.texts(300)
-    with projection_inputs(linear) as seen:
+    with pooled_vectors(linear) as seen:
         linear.encode([row.text for row in rows])
     x = np.concatenate(seen)
     largest = [np.linalg.norm(y, 2) ** 2 / np.linalg.norm(y) ** 2 for y in (x, x @ turned.numpy())]
     assert largest[1] < 0.9 * largest[0]
+
+
+def test_a_token_table_is_written_evened_out(store, tmp_path):
+    recipe = preset("static", data=[store], epochs=1)
+    for whitened in (True, False):
+        distil(recipe.model_copy(update={"whitened": whitened}), tmp_path / str(whitened))
+    evened, plain = (open_student(tmp_path / str(whitened)).model[0].embedding.weight for whitened in (True, False))
+    power = torch.linalg.lstsq(plain.detach().double(), evened.detach().double()).solution
+    torch.testing.assert_close(power, power.T, atol=1e-3, rtol=1e-3)
+    assert torch.linalg.cond(power) > 1.1
+
+
+def test_a_leaf_that_cannot_be_evened_out_is_refused_before_it_is_trained(store, teacher_folder, tmp_path):
+    teacher = open_teacher(teacher_folder)
+    save_student(teacher.model, teacher.space, tmp_path / "odd")
+    recipe = preset(str(tmp_path / "odd"), data=[store], epochs=1, whitened=True)
+    with pytest.raises(ModelError, match="no projection .* to even out, it is Transformer, Pooling, Normalize"):
+        distil(recipe, tmp_path / "leaf")
+    assert not (tmp_path / "leaf.run").exists()
+    distil(recipe.model_copy(update={"whitened": False}), tmp_path / "leaf")
 
 
 def test_the_development_collection_is_judged_by_what_would_be_written(store, tmp_path):
@@ -126,16 +147,16 @@ def test_the_development_collection_is_judged_by_what_would_be_written(store, tm
 
     gates = {"every": 999, "development": str(tmp_path)}
     recipe = preset("layers:1", data=[store], epochs=0.5, learning_rate=1e-3, gates=gates)
-    distil(recipe.model_copy(update={"projection": "whitened"}), tmp_path / "leaf", development=Development())
+    distil(recipe.model_copy(update={"whitened": True}), tmp_path / "leaf", development=Development())
     assert torch.equal(judged[-1], open_student(tmp_path / "leaf").model[-2].linear.weight)
 
 
-def test_a_whitened_projection_is_refused_where_lengths_mean_something(tmp_path):
+def test_whitening_is_refused_where_lengths_mean_something(tmp_path):
     folder = tiny.save_teacher(tmp_path / "t", normalize=False, similarity="dot")
     teacher = open_teacher(folder)
     embed_texts(teacher, tiny.texts(60), EmbeddingStore.create(tmp_path / "dots", teacher.space, model=str(folder)))
-    with pytest.raises(RecipeError, match='mean something in this space: take "linear"'):
-        distil(preset("layers:1", data=[tmp_path / "dots"], epochs=1, projection="whitened"), tmp_path / "leaf")
+    with pytest.raises(RecipeError, match="mean something in this space: take false"):
+        distil(preset("layers:1", data=[tmp_path / "dots"], epochs=1, whitened=True), tmp_path / "leaf")
     assert not (tmp_path / "leaf.run").exists()
 
 

@@ -32,8 +32,7 @@ BAD_RECIPES = [
         "kind_weights are 0 for query: nothing would be learned",
     ),
     ({"student": "static", "epochs": 1, "ema": 1.0}, "ema: .*less than 1"),
-    ({"student": "static", "epochs": 1, "projection": "whitened"}, "a static student has no projection"),
-    ({"student": "layers:1", "epochs": 1, "projection": "turned"}, "projection: .*'whitened' or 'linear'"),
+    ({"student": "layers:1", "epochs": 1, "whitened": "half"}, "whitened: .*boolean"),
     ({"student": "static"}, "epochs or minutes"),
     ({"student": "static", "epochs": 1, "minutes": 1}, "epochs or minutes"),
     ({"epochs": 1}, "student is missing"),
@@ -69,16 +68,16 @@ def test_a_file_may_name_a_preset_and_its_own_length_goes_first(tmp_path):
 def test_the_default_is_leafs_recipe():
     recipe = preset("layers:6")
     assert (recipe.batch_size, recipe.epochs, recipe.cycles, recipe.learning_rate) == (32, 30, 3, 1e-4)
-    assert recipe.projection == "linear"
+    assert recipe.whitened is False
     assert preset("static").batch_size == 256
 
 
-def test_the_projection_is_whitened_where_all_vectors_have_one_length():
+def test_a_student_is_whitened_where_all_vectors_have_one_length():
     space = EmbeddingSpace(TeacherId("teacher", "1"), 8, True, "cosine")
     fast, leaf = preset("layers:6", "fast"), preset("layers:6")
-    assert (fast.projection_in(space), leaf.projection_in(space)) == ("whitened", "linear")
+    assert (fast.whitens(space), leaf.whitens(space)) == (True, False)
     longs = replace(space, normalized=False, similarity="dot")
-    assert fast.projection_in(longs) == "linear"
+    assert not fast.whitens(longs)
 
 
 def test_where_the_data_lie_is_no_part_of_a_recipes_identity():

@@ -69,6 +69,7 @@ struct Search {
   bool matrix_unit;              // where the type has one
   int parts;                     // of the documents, searched side by side
 };
+int search_blocks(const Search& of);  // that a multiprocessor holds at once, at least
 std::size_t search_memory(const Search& of);
 void search(const Search& of, float* scores, std::int64_t* rows, void* memory, Stream stream);
 

@@ -37,9 +37,9 @@ __device__ __forceinline__ void* shared_memory() {
 }
 
 inline void require(cudaError_t state, const char* what) {
-  if (state != cudaSuccess)
-    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(state) + " (" + cudaGetErrorName(state) +
-                             ")");
+  if (state == cudaSuccess) return;
+  cudaGetLastError();  // told here, and not by the next launch again
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(state) + " (" + cudaGetErrorName(state) + ")");
 }
 
 // Queues the kernel on the stream; nothing waits.

@@ -157,6 +157,7 @@ void bind(py::module_& m) {
            }),
            py::arg("queries"), py::arg("documents"), py::arg("k"), py::arg("allowed"), py::arg("allowed_stride"),
            py::arg("exact_queries"), py::arg("matrix_unit"), py::arg("parts"));
+  m.def("search_blocks", &search_blocks, py::arg("of"));
   m.def("search_memory", &search_memory, py::arg("of"));
   m.def(
       "search",

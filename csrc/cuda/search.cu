@@ -81,6 +81,13 @@ void queue(const Search& of, const Scan& scan_of, Stream stream) {
 
 }  // namespace
 
+int search_blocks(const Search& of) {
+  using Unit = UnitBFloat16;  // the values of a tile do not matter
+  using Plain = PlainFloat32;
+  if (in_unit(of)) return few(of) ? UnitTile<Unit, 16>::kBlocks : UnitTile<Unit, 128>::kBlocks;
+  return few(of) ? PlainTile<Plain, 16>::kBlocks : PlainTile<Plain, 128>::kBlocks;
+}
+
 std::size_t search_memory(const Search& of) {
   const Sizes sizes = sizes_of(of);
   return sizes.lists + sizes.best + sizes.keys;

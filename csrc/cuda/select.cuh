@@ -82,6 +82,7 @@ __device__ void sort_keys(K* keys, int count) {
 }
 
 // Sorts the `held` keys of a list in `sorted`, a place for the next power of two, and cuts the list to its best k.
+// `sorted` may be the list itself.
 template <class By>
 __device__ void cut(Key* list, int held, int k, Key* sorted, int* count, Key* threshold) {
   int places = 2;
@@ -89,7 +90,8 @@ __device__ void cut(Key* list, int held, int k, Key* sorted, int* count, Key* th
   for (int i = By::index(); i < places; i += By::size()) sorted[i] = i < held ? list[i] : kNothing;
   sort_keys<By>(sorted, places);
   const int kept = held < k ? held : k;
-  for (int i = By::index(); i < kept; i += By::size()) list[i] = sorted[i];
+  if (list != sorted)
+    for (int i = By::index(); i < kept; i += By::size()) list[i] = sorted[i];
   if (By::index() == 0) {
     *count = kept;
     if (kept == k) *threshold = sorted[kept - 1];

@@ -131,7 +131,7 @@ template <class Values, int kRowsOf>
 struct PlainTile {
   using Sum = typename Values::Sum;
   using Word = typename Values::Word;
-  static constexpr int kRows = kRowsOf, kBlocks = 1;  // blocks a multiprocessor is to hold at least
+  static constexpr int kRows = kRowsOf, kBlocks = kRows == 16 ? 2 : 1;  // blocks a multiprocessor is to hold at least
   static constexpr int kOwnRows = kRows / 16, kOwnColumns = kTileColumns / 16;
   static constexpr int kInner = kStepWords * Values::kInWord;
   static constexpr int kLeft = kRows + 4, kRight = kTileColumns + 4;  // so that stores of a word's values part

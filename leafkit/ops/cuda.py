@@ -217,7 +217,8 @@ def search_topk(
         documents: the same, or ``Codes``.
         k: results, 1 to 1,024.
         exact: float32 documents: the best 2 k + 16 by float32 sums are scored again in float64 and ranked by that. This
-            is not the CPU's proof: a document whose float32 sum puts it below all of these is not seen.
+            is not the CPU's proof: a document whose float32 sum puts it below all of these is not seen, and products
+            that leave float32's range (vectors of a length below 1e-19 or above 1e18) say nothing.
         allowed: bool, (N,) or (Q, N).
         matrix_unit: multiply bfloat16, float16 and int8 there.
         parts: of the documents, searched side by side; as many as fill the device if not given.
@@ -231,7 +232,11 @@ def search_topk(
     _require_usable(queries, "queries")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    codes = documents if isinstance(documents, Codes) else pack_documents(documents, FLOATS[documents.dtype])
+    if isinstance(documents, Codes):
+        codes = documents
+    else:
+        _require_usable(documents, "documents")
+        codes = pack_documents(documents, FLOATS[documents.dtype])
     _require_one_device(queries=queries, documents=codes.codes)
     if queries.shape[1] != codes.dim:
         raise ShapeMismatch(
@@ -279,17 +284,31 @@ def _search(
     ]  # fmt: skip
     exactly = own.data_ptr() if exact and codes.type == "float32" else 0
     tiles = -(-codes.count // 128)
-    if parts is None:
-        parts = -(-2 * _processors(queries.device) // -(-len(queries) // (16 if len(queries) <= 16 else 128)))
     stride = 0 if bits is None or len(bits) == 1 else bits.shape[1]
 
     def of(parts: int) -> Any:
         return c.Search(*held, k, _address(bits), stride, exactly, matrix_unit, parts)
 
-    search = of(max(1, min(parts, tiles, MOST_PARTS, LISTS_MEMORY // c.search_memory(of(1)))))
+    if parts is None:
+        places = c.search_blocks(of(1)) * _processors(queries.device)
+        parts = parts_that_fill(places, -(-len(queries) // (16 if len(queries) <= 16 else 128)))
+    of_one = c.search_memory(of(1))
+    of_each = c.search_memory(of(2)) - of_one
+    most = (LISTS_MEMORY - of_one) // of_each + 1
+    search = of(max(1, min(parts, tiles, MOST_PARTS, most)))
     memory = _memory(c.search_memory(search), queries)
     with _on(queries) as stream:
         c.search(search, scores.data_ptr(), rows.data_ptr(), memory.data_ptr(), stream)
+
+
+def parts_that_fill(places: int, tiles: int) -> int:
+    """Parts with which blocks fill the places of a device in the fewest rounds, the last one nearly whole."""
+    parts = 0
+    for rounds in range(1, 9):
+        parts = rounds * places // tiles
+        if parts * tiles >= 0.9 * rounds * places:
+            break
+    return max(1, parts)
 
 
 def _require_filter(allowed: torch.Tensor | None, queries: int, codes: Codes) -> None:

@@ -9,7 +9,7 @@ from leafkit.students.folder import (
     student_rotation,
     write_student,
 )
-from leafkit.students.projection import Ridge, fit_ridge, pooled_vectors, projection_of, whitened
+from leafkit.students.projection import Ridge, fit_ridge, pooled_vectors, projection_of, refit, table_of, whitened
 from leafkit.students.specs import LayersSpec, ModelSpec, StaticSpec, StudentSpec, parse_spec
 
 __all__ = [
@@ -26,8 +26,10 @@ __all__ = [
     "parse_spec",
     "pooled_vectors",
     "projection_of",
+    "refit",
     "save_student",
     "student_rotation",
+    "table_of",
     "whitened",
     "write_student",
 ]

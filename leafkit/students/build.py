@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from leafkit.errors import ModelError, UsageError
 from leafkit.progress import OnProgress, Progress, silent
 from leafkit.space import EmbeddingSpace
 from leafkit.students.folder import student_space
-from leafkit.students.projection import Ridge, fit_ridge
+from leafkit.students.projection import Ridge, fit_ridge, projection_of, refit, table_of
 from leafkit.students.specs import LayersSpec, StaticSpec, StudentSpec, kept_layers
 from leafkit.teachers.sentence_transformers import (
     TOKENS_PER_BATCH,
@@ -26,7 +27,7 @@ from leafkit.teachers.sentence_transformers import (
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-TRAINED_SAMPLE = 512  # texts that a leaf's cosine is taken on; nothing is fitted
+TRAINED_SAMPLE = 4096  # texts that the projection of a leaf that is trained further is fitted on
 SMOOTH = 1e-3  # a in a / (a + p), the weight of a token of frequency p (Arora et al. 2017, section 3)
 
 
@@ -52,7 +53,7 @@ def build_student(
     Returns:
         The model and the mean cosine to the teacher that the linear start reaches on the tenth it was not fitted on.
 
-    A leaf of the same space is taken as it is, with its projection; its cosine is that of the first 512 texts.
+    A leaf of the same space is taken with its encoder; its projection is fitted anew on the first 4,096 texts.
 
     Raises:
         UsageError: a base is needed and none was given.
@@ -81,12 +82,19 @@ def _trained_further(
     targets: NDArray[np.float32],
     on_progress: OnProgress,
 ) -> tuple[SentenceTransformer, float]:
+    from sentence_transformers import SentenceTransformer
+
     space.require_compatible(own, ours="the store", theirs=leaf)
     model, _ = load_model(leaf)
     prompted, targets = prompted[:TRAINED_SAMPLE], targets[:TRAINED_SAMPLE]
-    given = _run(model, prompted, on_progress).astype(np.float64)
-    norms = np.linalg.norm(given, axis=1) * np.linalg.norm(targets, axis=1)
-    return model, float(np.mean((given * targets).sum(axis=1) / np.where(norms == 0, 1, norms)))
+    projection, table = projection_of(model), table_of(model)
+    if projection is None and table is None:
+        given = _run(model, prompted, on_progress).astype(np.float64)
+        norms = np.linalg.norm(given, axis=1) * np.linalg.norm(targets, axis=1)
+        return model, float(np.mean((given * targets).sum(axis=1) / np.where(norms == 0, 1, norms)))
+    under = [table] if projection is None else itertools.takewhile(lambda module: module is not projection, model)
+    pooled = _run(SentenceTransformer(modules=list(under), device="cpu"), prompted, on_progress)
+    return model, refit(model, pooled, targets)
 
 
 def _base(base: str | None, wanted: str) -> str:

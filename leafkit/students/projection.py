@@ -49,7 +49,7 @@ def fit_ridge(features: NDArray[np.floating[Any]], targets: NDArray[np.floating[
             f"{len(features)} rows of features, {len(targets)} of targets: expected as many, at least 2"
         )
     x, y = np.asarray(features, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    cut = max(1, len(x) - max(1, round(len(x) * HELD_OUT_SHARE)))
+    cut = _held_out_from(len(x))
     fitted = _fits(x[:cut], y[:cut])
     scored = [(_mean_cosine(weight, bias, x[cut:], y[cut:]), s, weight, bias) for s, weight, bias in fitted]
     cosine, strength, _, _ = max(scored, key=lambda entry: entry[0])
@@ -58,8 +58,59 @@ def fit_ridge(features: NDArray[np.floating[Any]], targets: NDArray[np.floating[
 
 
 def projection_of(model: SentenceTransformer) -> Any | None:
-    """Give the module that maps into the teacher's space, the last Dense; None where there is none (a token table)."""
-    return next((module for module in reversed(list(model)) if type(module).__name__ == "Dense"), None)
+    """Give the module that maps into the teacher's space: the last Dense, if it is linear; else None."""
+    dense = next((module for module in reversed(list(model)) if type(module).__name__ == "Dense"), None)
+    if dense is None or type(dense.activation_function).__name__ != "Identity" or dense.use_residual:
+        return None
+    return dense
+
+
+def table_of(model: SentenceTransformer) -> Any | None:
+    """Give the token table of a student that is one, with nothing behind it but Normalize; else None."""
+    table, *behind = list(model)
+    is_table = type(table).__name__ == "StaticEmbedding"
+    return table if is_table and all(type(module).__name__ == "Normalize" for module in behind) else None
+
+
+def refit(model: SentenceTransformer, pooled: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]) -> float:
+    """Bring the linear end of a student, its projection or token table, back to the least loss on some texts.
+
+    A leaf is written evened out (``whitened``), which is no place to train on from. What the leaf has is kept where it
+    is as near to the teacher.
+
+    Args:
+        model: the student.
+        pooled: (n, d), its ``pooled_vectors`` of texts in random order.
+        targets: (n, D), the teacher's vectors of them.
+
+    Returns:
+        The mean cosine to the teacher on the last tenth of the rows.
+
+    Raises:
+        ModelError: the student has neither a projection nor a token table.
+        ShapeMismatch: another number of rows, or fewer than 2.
+    """
+    import torch
+
+    ridge = fit_ridge(pooled, targets)
+    projection = projection_of(model)
+    if projection is None:
+        table = _required(table_of(model), model).embedding.weight
+        weight, bias = np.eye(pooled.shape[1]), np.zeros(pooled.shape[1])
+        new = {table: ridge(table.detach().cpu().numpy())}
+    else:
+        linear = projection.linear
+        weight = linear.weight.detach().double().cpu().numpy()
+        bias = np.zeros(len(weight)) if linear.bias is None else linear.bias.detach().double().cpu().numpy()
+        new = {linear.weight: ridge.weight} | ({} if linear.bias is None else {linear.bias: ridge.bias})
+    cut = _held_out_from(len(pooled))
+    own = _mean_cosine(weight, bias, pooled[cut:].astype(np.float64), targets[cut:].astype(np.float64))
+    if own >= ridge.cosine:
+        return own
+    with torch.no_grad():
+        for parameter, value in new.items():
+            parameter.copy_(torch.from_numpy(value))
+    return ridge.cosine
 
 
 @contextlib.contextmanager
@@ -76,11 +127,11 @@ def pooled_vectors(model: SentenceTransformer) -> Iterator[list[NDArray[np.float
     def note(features: dict[str, Any]) -> None:
         pooled.append(features["sentence_embedding"].detach().float().cpu().numpy())
 
-    projection, table = projection_of(model), _table_of(model)
+    projection = projection_of(model)
     if projection is not None:
         handle = projection.register_forward_pre_hook(lambda _, given: note(given[0]))
     else:
-        handle = _required(table, model).register_forward_hook(lambda _, __, out: note(out))
+        handle = _required(table_of(model), model).register_forward_hook(lambda _, __, out: note(out))
     try:
         yield pooled
     finally:
@@ -107,11 +158,11 @@ def whitened(model: SentenceTransformer, pooled: Sequence[NDArray[np.floating[An
     """
     import torch
 
-    projection, table = projection_of(model), _table_of(model)
+    projection = projection_of(model)
     if projection is not None:
         weight, bias = projection.linear.weight, projection.linear.bias
     else:
-        weight, bias = _required(table, model).embedding.weight, None
+        weight, bias = _required(table_of(model), model).embedding.weight, None
     rows, widths = sum(map(len, pooled)), sorted({array.shape[-1] for array in pooled})
     if rows < 2 or widths != [weight.shape[1]]:
         raise ShapeMismatch(f"{rows} pooled vectors, widths {widths}: expected 2 or more of {weight.shape[1]}")
@@ -143,15 +194,17 @@ def _half_whitening(x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray((vectors * values**-WHITENING) @ vectors.T)
 
 
-def _table_of(model: SentenceTransformer) -> Any | None:
-    return next((module for module in model if type(module).__name__ == "StaticEmbedding"), None)
-
-
 def _required(module: Any | None, model: SentenceTransformer) -> Any:
     if module is None:
         found = ", ".join(type(part).__name__ for part in model)
-        raise ModelError(f"the model has no projection (Dense) and no token table (StaticEmbedding) to even out, it is {found}")
+        raise ModelError(
+            f"the model ends in no linear projection (Dense) and is no token table (StaticEmbedding): it is {found}"
+        )
     return module
+
+
+def _held_out_from(rows: int) -> int:
+    return max(1, rows - max(1, round(rows * HELD_OUT_SHARE)))
 
 
 def _fits(

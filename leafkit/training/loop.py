@@ -22,7 +22,7 @@ from leafkit.progress import OnProgress, Progress
 from leafkit.rotation import FILE as ROTATION
 from leafkit.rotation import Rotation
 from leafkit.space import KINDS
-from leafkit.students import build_student, parse_spec, pooled_vectors, whitened, write_student
+from leafkit.students import build_student, parse_spec, pooled_vectors, projection_of, table_of, whitened, write_student
 from leafkit.teachers.sentence_transformers import TOKENS_PER_BATCH, SentenceEncoder, batches_by_length, load_model
 from leafkit.training.batches import Order, held_out_rows, learning_rate_factor
 from leafkit.training.checkpoints import Position, load_newest, save_checkpoint
@@ -64,7 +64,7 @@ class Loop:
         self.objective = Objective(recipe.objective, recipe.prefixes, normalized, recipe.ranking)
         self.objective.require_fits(texts.space.dim)
         if recipe.whitened and not texts.space.normalized:
-            raise RecipeError("whitened: it changes the vectors' lengths, which mean something in this space: take false")
+            raise RecipeError("whitened: it changes lengths of vectors, which mean something in this space: take false")
         self.development = development if processes.first else None
         self.held_out = held_out_rows(texts.keys, recipe.held_out)
         trained = np.setdiff1d(np.arange(len(texts.prompted)), self.held_out)
@@ -73,13 +73,17 @@ class Loop:
             if weight * len(rows) < 1:
                 raise RecipeError(f"data: weight {weight} of {len(rows)} texts is less than one text an epoch")
         torch.manual_seed(recipe.seed)
-        sample = np.random.default_rng(recipe.seed).permutation(trained)[: recipe.start_sample]
-        self.sample = sample[:WHITENED_ON]
+        drawn = np.random.default_rng(recipe.seed).permutation(trained)
+        sample, self.sample = drawn[: recipe.start_sample], drawn[:WHITENED_ON]
         self.texts = self._turned(texts, sample)
         self.model = self._start(sample)
-        if recipe.whitens(texts.space):
-            with pooled_vectors(self.model):
-                pass  # a student that cannot be evened out is refused now and not at the end
+        can = projection_of(self.model) is not None or table_of(self.model) is not None
+        if recipe.whitened and not can:
+            raise RecipeError(
+                "whitened: the student ends in no linear projection (Dense) and is no token table (StaticEmbedding):"
+                " take false"
+            )
+        self.whitens = recipe.whitens(texts.space) and can
         self.tokens = self._read_tokens()
         self.student = TrainedStudent(self.model, self.tokens, recipe)
         freeze_unused(self.student, self.tokens.ids(self.held_out[:1]))
@@ -233,7 +237,7 @@ class Loop:
         if self.processes.first:
             with self.average.in_place():
                 values = {"cosine": self._cosine()}
-                if self.development is not None:
+                if self.development is not None and math.isfinite(values["cosine"]):
                     with self.as_written(self.model):
                         values |= self.development.judge(SentenceEncoder(self.model, self.texts.space, "in-training"))
                 best.offer(self.model, self.texts.space, position.step, values)
@@ -243,7 +247,7 @@ class Loop:
     @contextlib.contextmanager
     def as_written(self, model: SentenceTransformer) -> Iterator[None]:
         """Even a student of this run out while the context lasts, if the recipe wants it so."""
-        if not self.recipe.whitens(self.texts.space):
+        if not self.whitens:
             yield
             return
         with pooled_vectors(model) as pooled:

@@ -80,7 +80,8 @@ class Recipe(_Table):
         base: model that layers or token vectors are cut from.
         data: stores to train on; a string stands for a store with weight 1 and both kinds.
         whitened: whether the student is written, and shown to the development collection, with its directions evened
-            out (``leafkit.students.whitened``); in spaces of unit vectors only. None is yes there.
+            out (``leafkit.students.whitened``); in spaces of unit vectors only. None is yes there, where the student
+            ends in a linear projection or is a token table.
         objective: loss between student and teacher vector of the same text (LEAF: squared L2).
         normalized: in a space of unit vectors compare unit vectors; false compares what the projection gives.
         ranking: weight of a second term: the student is to rank 512 of the teacher's documents, others each step, as

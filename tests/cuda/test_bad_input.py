@@ -56,6 +56,8 @@ def test_shapes_types_and_numbers(emulated):
         emulated.search_topk(HERE, HERE, 1, allowed=torch.ones(3, dtype=torch.bool))
     with pytest.raises(TypeError, match="queries are torch.float64"):
         emulated.search_topk(HERE.double(), HERE, 1)
+    with pytest.raises(TypeError, match="documents are torch.float64"):
+        emulated.search_topk(HERE, HERE.double(), 1)
     with pytest.raises(TypeError, match="allowed is torch.int64"):
         emulated.search_topk(HERE, HERE, 1, allowed=torch.ones(4, dtype=torch.int64))
     with pytest.raises(ShapeMismatch, match=r"weights have shape \(3,\), expected \(4,\)"):

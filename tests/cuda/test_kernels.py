@@ -211,6 +211,16 @@ def test_many_results_take_fewer_parts_than_asked_for(cuda, monkeypatch):
     assert sizes[2] == sizes[0] < sizes[1]
 
 
+@pytest.mark.parametrize(
+    ("places", "tiles", "parts"),
+    [(264, 1, 264), (264, 5, 52), (264, 8, 33), (264, 16, 16), (264, 32, 8), (264, 128, 2), (216, 128, 5), (4, 128, 1)],
+)
+def test_blocks_fill_the_fewest_rounds(places, tiles, parts):
+    from leafkit.ops.cuda import parts_that_fill
+
+    assert parts_that_fill(places, tiles) == parts
+
+
 @pytest.mark.parametrize("matrix_unit", [True, False])
 @pytest.mark.parametrize("queries", [3, 19])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "binary"])

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from leafkit.errors import ModelError, ShapeMismatch, UnknownStudent
-from leafkit.students import LayersSpec, ModelSpec, StaticSpec, fit_ridge, parse_spec, pooled_vectors, whitened
+from leafkit.students import (
+    LayersSpec,
+    ModelSpec,
+    StaticSpec,
+    fit_ridge,
+    parse_spec,
+    pooled_vectors,
+    projection_of,
+    refit,
+    whitened,
+)
 from leafkit.students.specs import kept_layers
 from tests import tiny
 
@@ -75,6 +85,32 @@ def test_a_whitened_projection_is_a_turn_behind_half_a_whitening_and_only_lent(w
     np.testing.assert_allclose(weight, left @ right @ (vectors * (values / level) ** -0.25) @ vectors.T, atol=1e-5)
 
 
+def test_only_a_last_linear_dense_is_the_projection():
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    from sentence_transformers.base.modules import Dense
+
+    own, projection = Dense(4, 4), dense_layer(4, 6)  # the first ends in a tanh
+    assert projection_of([own, projection]) is projection
+    assert projection_of([own, projection, torch.nn.Identity()]) is projection
+    assert projection_of([projection, own]) is None
+    assert projection_of([torch.nn.Identity()]) is None
+
+
+def test_a_student_is_refitted_unless_it_is_nearer_as_it_is():
+    random = np.random.default_rng(0)
+    x, weight = random.normal(size=(400, 6)), random.normal(size=(9, 6))
+    targets = x @ weight.T + 0.5
+    projection = dense_layer(6, 9)
+    near = refit([projection], x.astype(np.float32), targets)
+    assert near > 0.999
+    np.testing.assert_allclose(projection.linear.weight.detach().numpy(), weight, atol=1e-3)
+    noisy = targets.copy()
+    noisy[:360] += 100 * random.normal(size=(360, 9))
+    before = projection.linear.weight.detach().clone()
+    assert refit([projection], x.astype(np.float32), noisy) == pytest.approx(near)
+    assert (projection.linear.weight == before).all()
+
+
 def test_a_token_table_is_half_whitened():
     torch = pytest.importorskip("torch", reason=NO_TORCH)
     from sentence_transformers import SentenceTransformer
@@ -113,11 +149,15 @@ def word_tokenizer():
 
 def test_pooled_vectors_that_do_not_fit_the_projection_are_refused():
     projection = dense_layer(6, 9)
-    wrong = {"3 pooled vectors, widths [5]": [np.ones((3, 5))], "1 pooled vectors, widths [6]": [np.ones((1, 6))], "0 pooled vectors": []}
-    for found, pooled in wrong.items():
+    wrong = {"3 pooled vectors, widths [5]": [(3, 5)], "1 pooled vectors, widths [6]": [(1, 6)], "0 pooled vectors": []}
+    for found, shapes in wrong.items():
+        pooled = [np.ones(shape) for shape in shapes]
         with pytest.raises(ShapeMismatch, match=re.escape(found)), whitened([projection], pooled):
             pass
-    with pytest.raises(ModelError, match="no projection .* it is int"), whitened([1], [np.ones((3, 5))]):
+    with (
+        pytest.raises(ModelError, match=r"no linear projection \(Dense\) .* it is int"),
+        whitened([1], [np.ones((3, 5))]),
+    ):
         pass
 
 

@@ -17,7 +17,6 @@ import leafkit.training.loop as loop  # after the skip
 from leafkit.errors import (
     CorruptData,
     InputError,
-    ModelError,
     RecipeError,
     SpaceMismatch,
     TrainingStopped,
@@ -81,7 +80,7 @@ def test_a_recipe_with_every_option_trains(store, tmp_path):
     recipe = preset(
         "layers:2", data=[{"store": str(store), "weight": 1.5}], epochs=3, prefixes=[8, 16], ema=0.9, layer_decay=0.8,
         projection_factor=2.0, kind_weights={"query": 2.0}, rotate="pca", objective="cosine", learning_rate=1e-3,
-        normalized=False, gates={"every": 5},
+        normalized=False, whitened=True, gates={"every": 5},
     )  # fmt: skip
     report = distil(recipe, tmp_path / "leaf")
     losses = [loss for _, loss in _losses(tmp_path / "leaf")]
@@ -124,14 +123,29 @@ def test_a_token_table_is_written_evened_out(store, tmp_path):
     assert torch.linalg.cond(power) > 1.1
 
 
+@pytest.mark.parametrize("spec", ["layers:1", "static"])
+def test_a_leaf_that_was_evened_out_is_trained_further_from_a_fit(store, spec, tmp_path):
+    recipe = preset(spec, data=[store], epochs=4, learning_rate=1e-3, whitened=True)
+    first = distil(recipe, tmp_path / "first")
+    second = distil(recipe.model_copy(update={"student": str(tmp_path / "first")}), tmp_path / "second")
+    assert second.cosine_start > first.cosine_end - 0.05
+    written = open_student(tmp_path / "first")
+    rows = tiny.texts(300)
+    target = EmbeddingStore.open(store)
+    given = np.concatenate([written.encode([row.text], row.kind) for row in rows])
+    wanted = np.concatenate([target.lookup([row.text], row.kind) for row in rows])
+    assert (given * wanted).sum(axis=1).mean() < first.cosine_end  # what is written lies further away
+
+
 def test_a_leaf_that_cannot_be_evened_out_is_refused_before_it_is_trained(store, teacher_folder, tmp_path):
     teacher = open_teacher(teacher_folder)
     save_student(teacher.model, teacher.space, tmp_path / "odd")
     recipe = preset(str(tmp_path / "odd"), data=[store], epochs=1, whitened=True)
-    with pytest.raises(ModelError, match="no projection .* to even out, it is Transformer, Pooling, Normalize"):
+    with pytest.raises(RecipeError, match=r"no linear projection \(Dense\) and is no token table .* take false"):
         distil(recipe, tmp_path / "leaf")
     assert not (tmp_path / "leaf.run").exists()
-    distil(recipe.model_copy(update={"whitened": False}), tmp_path / "leaf")
+    distil(recipe.model_copy(update={"whitened": None}), tmp_path / "leaf")
+    assert len(open_student(tmp_path / "leaf").model) == 3
 
 
 def test_the_development_collection_is_judged_by_what_would_be_written(store, tmp_path):
@@ -143,6 +157,7 @@ def test_the_development_collection_is_judged_by_what_would_be_written(store, tm
 
         def judge(self, student):
             judged.append(student.model[-2].linear.weight.detach().clone())
+            assert not student.model[-2].linear.bias.any()
             return {"ndcg_at_10_asymmetric": 0.5, "ndcg_at_10_symmetric": 0.5}
 
     gates = {"every": 999, "development": str(tmp_path)}

@@ -37,7 +37,7 @@ def test_a_gradient_that_is_not_a_number_shows_in_the_norm():
 def test_only_the_last_dense_is_the_projection_and_moves_faster():
     from sentence_transformers.base.modules import Dense
 
-    own, projection = Dense(4, 4), Dense(4, 6)
+    own, projection = Dense(4, 4), Dense(4, 6, activation_function=torch.nn.Identity())
     recipe = preset("layers:1", epochs=1, learning_rate=1e-3, projection_factor=3.0)
     groups = make_optimizer(torch.nn.ModuleList([own, projection]), recipe).param_groups
     rates = {id(parameter): group["peak"] for group in groups for parameter in group["params"]}

@@ -82,7 +82,7 @@ def distill(
     tell(
         f"{report.folder}: {before}{report.texts_seen} texts seen ({report.texts} an epoch) in"
         f" {report.seconds / 60:.1f} min;"
-        f" cosine to the teacher {report.cosine_start:.3f} at the linear start, {report.cosine_end:.3f} now"
+        f" cosine to the teacher {report.cosine_start:.3f} at the linear start, {report.cosine_end:.3f} in training"
     )
 
 

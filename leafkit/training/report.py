@@ -23,7 +23,7 @@ class DistilReport:
         texts: of an epoch.
         held_out: texts never trained on.
         cosine_start: mean cosine to the teacher on held-out texts at the linear start.
-        cosine_end: the same of the last gate.
+        cosine_end: the same of the last gate; both of the student as it is trained, before it is evened out.
         best_step: the step whose weights the student has: those of the best gate.
         seconds: of training.
     """

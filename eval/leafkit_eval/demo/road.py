@@ -97,7 +97,8 @@ def run_demo(
         say(f"student {name}: training")
         report = distil(recipe, leaf, resume=True, on_progress=on_progress)
         say(
-            f"student {name}: cosine to the teacher {report.cosine_start:.3f} at the start, {report.cosine_end:.3f} now"
+            f"student {name}: cosine to the teacher {report.cosine_start:.3f} at the start, {report.cosine_end:.3f} in"
+            " training"
         )
         leaves[name], logs[name] = open_student(leaf), RunLog.read(leaf)
         say(f"student {name}: judging")

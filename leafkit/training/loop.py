@@ -30,7 +30,7 @@ from leafkit.training.data import Tokens, TrainingTexts
 from leafkit.training.gates import BEST, BestStudent, Development, FiniteLoss, mean_cosine, require_learning
 from leafkit.training.log import open_log
 from leafkit.training.objectives import Objective
-from leafkit.training.optimizer import MovingAverage, make_optimizer, move, set_rates
+from leafkit.training.optimizer import MovingAverage, drawn_to, make_optimizer, move, set_rates
 from leafkit.training.processes import Processes
 from leafkit.training.recipe import Recipe
 from leafkit.training.report import DistilReport
@@ -246,17 +246,23 @@ class Loop:
 
     @contextlib.contextmanager
     def as_written(self, model: SentenceTransformer) -> Iterator[None]:
-        """Even a student of this run out while the context lasts, if the recipe wants it so."""
-        if not self.whitens:
+        """Draw a student of this run to its start and even it out, as the recipe has it, while the context lasts."""
+        with contextlib.ExitStack() as stack:
+            if self.recipe.start_share:
+                start, _ = load_model(self.work / "start")
+                stack.enter_context(drawn_to(model, start, self.recipe.start_share))
+            if self.whitens:
+                stack.enter_context(whitened(model, self._pooled(model)))
             yield
-            return
+
+    def _pooled(self, model: SentenceTransformer) -> list[NDArray[np.float32]]:
+        """Pooled vectors of a sample of the training texts."""
         with pooled_vectors(model) as pooled:
             done = 0
             for batch, _ in self._vectors(TrainedStudent(model, self.tokens, self.recipe), self.sample):
                 done += len(batch)
                 self.on_progress(Progress("write", done, len(self.sample), "student's vectors, to even out"))
-        with whitened(model, pooled):
-            yield
+        return pooled
 
     def _require_learning(self, start: float, cosine: float, progress: float, step: int) -> None:
         require_learning(start, cosine, progress=progress, step=step, tolerance=self.recipe.gates.tolerance)

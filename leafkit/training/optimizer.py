@@ -75,6 +75,25 @@ def move(optimizer: torch.optim.Optimizer) -> float:
     return norm
 
 
+@contextlib.contextmanager
+def drawn_to(model: torch.nn.Module, start: torch.nn.Module, share: float) -> Iterator[None]:
+    """Put ``share`` of another model's weights into a model of the same shape while the context lasts."""
+    import torch
+
+    others = dict(start.named_parameters())
+    own = dict(model.named_parameters())
+    held = {name: parameter.detach().clone() for name, parameter in own.items()}
+    try:
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.lerp_(others[name].to(parameter.device), share)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(held[name])
+
+
 class MovingAverage:
     """An exponential moving average of a model's weights; with a decay of 0 it is the weights themselves."""
 

@@ -88,6 +88,8 @@ class Recipe(_Table):
             the teacher does (512 of all texts, where the data has no documents); 0 for none (LEAF has none).
         prefixes: Matryoshka widths whose loss is taken beside the full width's, in the mean.
         kind_weights: weight of queries and of documents in the loss.
+        start_share: share of the linear start in the weights that are written: 0.5 lies half-way between start and end
+            (Wortsman et al., arXiv 2109.01903). For students that are good sentence encoders on their own; 0 for none.
         rotate: ``pca`` turns the space so that its first dims carry most: scores at full width stay as they are.
         epochs: passes over the data; None when ``minutes`` decides.
         minutes: wall-clock budget of the steps; the learning rate falls over it.
@@ -112,6 +114,7 @@ class Recipe(_Table):
     base: str | None = None
     data: tuple[Source, ...] = Field(default=(), validate_default=False)
     whitened: bool | None = None
+    start_share: float = Field(default=0.0, ge=0, lt=1)
     objective: Literal["squared_l2", "l2", "cosine"] = "squared_l2"
     normalized: bool = True
     ranking: float = Field(default=0.0, ge=0)

@@ -80,7 +80,7 @@ def test_a_recipe_with_every_option_trains(store, tmp_path):
     recipe = preset(
         "layers:2", data=[{"store": str(store), "weight": 1.5}], epochs=3, prefixes=[8, 16], ema=0.9, layer_decay=0.8,
         projection_factor=2.0, kind_weights={"query": 2.0}, rotate="pca", objective="cosine", learning_rate=1e-3,
-        normalized=False, whitened=True, gates={"every": 5},
+        normalized=False, whitened=True, start_share=0.5, gates={"every": 5},
     )  # fmt: skip
     report = distil(recipe, tmp_path / "leaf")
     losses = [loss for _, loss in _losses(tmp_path / "leaf")]
@@ -111,6 +111,18 @@ def test_what_is_written_is_evened_out_and_what_is_trained_is_not(store, tmp_pat
     x = np.concatenate(seen)
     largest = [np.linalg.norm(y, 2) ** 2 / np.linalg.norm(y) ** 2 for y in (x, x @ turned.numpy())]
     assert largest[1] < 0.9 * largest[0]
+
+
+@pytest.mark.parametrize("spec", ["layers:1", "static"])
+def test_a_leaf_may_be_drawn_to_its_start(store, spec, tmp_path):
+    recipe = preset(spec, data=[store], epochs=1, learning_rate=1e-3, whitened=False)
+    weights = {}
+    for name, fields in {"end": {}, "start": {"learning_rate": 1e-12}, "drawn": {"start_share": 0.25}}.items():
+        distil(recipe.model_copy(update=fields), tmp_path / name)
+        weights[name] = dict(open_student(tmp_path / name).model.named_parameters())
+    assert any(not torch.equal(weights["end"][name], start) for name, start in weights["start"].items())
+    for name, drawn in weights["drawn"].items():
+        torch.testing.assert_close(drawn, 0.75 * weights["end"][name] + 0.25 * weights["start"][name])
 
 
 def test_a_token_table_is_written_evened_out(store, tmp_path):

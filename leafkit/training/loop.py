@@ -286,7 +286,8 @@ class Loop:
         """The student's vectors of rows, batch by batch, each with the places of its rows."""
         for batch in batches_by_length(self.tokens.lengths[rows].tolist(), TOKENS_PER_BATCH):
             with torch.inference_mode():
-                yield batch, student(self.tokens.ids(rows[batch])).cpu().numpy()
+                vectors = student(self.tokens.ids(rows[batch])).cpu().numpy()
+            yield batch, vectors  # out of that mode, which is the thread's
 
     def _show(self, position: Position, before: Position, last: int | None, loss: float, cosine: float) -> None:
         rate = (position.texts - before.texts) / max(position.seconds - before.seconds, 1e-9)
